@@ -1,0 +1,72 @@
+"""Where the arithmetic runs: device, number format, threads, seeds."""
+
+import os
+import random
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from cairn.core.errors import UserError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA when there is one, else the CPU. MPS only when asked for: it is not verified here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r} is not known; use auto, cpu, cuda or mps") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda was asked for, but torch sees no GPU; use --device cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device mps was asked for, but torch sees none; use --device cpu")
+    return device
+
+
+def seed_all(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def rng_state() -> dict[str, Any]:
+    """The state of torch's generators as plain lists, for a checkpoint without pickle."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state().tolist()}
+    if torch.cuda.is_available():
+        state["cuda"] = [s.tolist() for s in torch.cuda.get_rng_state_all()]
+    return state
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(torch.tensor(state["cpu"], dtype=torch.uint8))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([torch.tensor(s, dtype=torch.uint8) for s in state["cuda"]])
+
+
+def probe_threads(limit: int | None = None, seconds: float = 0.4) -> int:
+    """The thread count (a power of two, or all cores) that multiplies small matrices fastest right now.
+
+    More is not always better: OpenMP threads spin while they wait, and on a machine where another process holds one
+    core, two threads were measured twelve times slower than one. So ask the machine instead of trusting its core count.
+    """
+    limit = limit or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    candidates = sorted({2**k for k in range(limit.bit_length()) if 2**k <= limit} | {limit})
+    before = torch.get_num_threads()
+    a, b = torch.randn(2048, 128), torch.randn(128, 384)
+    best, best_rate = 1, 0.0
+    for count in candidates:
+        torch.set_num_threads(count)
+        for _ in range(10):
+            torch.relu(a @ b)
+        done, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            torch.relu(a @ b)
+            done += 1
+        rate = done / (time.perf_counter() - start)
+        if rate > best_rate * 1.15:  # an extra thread must earn its keep
+            best, best_rate = count, rate
+    torch.set_num_threads(before)
+    return best
