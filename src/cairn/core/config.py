@@ -153,10 +153,9 @@ def read_options(cls: type[T], arguments: argparse.Namespace, base: T, prefix: s
     for key, value in vars(arguments).items():
         if not key.startswith(f"option:{prefix}"):
             continue
-        parts = key.removeprefix(f"option:{prefix}").split(".")
-        if prefix == "" or parts:
-            node = tree
-            for part in parts[:-1]:
-                node = node.setdefault(part, {})
-            node[parts[-1]] = value
+        *parents, last = key.removeprefix(f"option:{prefix}").split(".")
+        node = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = value
     return from_dict(cls, tree, base)
