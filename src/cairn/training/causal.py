@@ -1,0 +1,202 @@
+"""Causal language modelling: predict the next token, from token shards or from examples with a loss mask."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from cairn.core.compute import pick_device
+from cairn.core.errors import UserError
+from cairn.corpus import TokenShard
+from cairn.models import Transformer
+
+IGNORED = -100  # target that carries no loss, the convention of torch and transformers
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """inputs (B, T) and, for each position, the next token or IGNORED (B, T)."""
+
+    inputs_BT: torch.Tensor
+    targets_BT: torch.Tensor
+    counted: int  # targets that carry loss
+
+
+def make_batch(rows: Sequence[Sequence[int]], masks: Sequence[Sequence[bool]] | None, device: torch.device) -> TokenBatch:
+    """Rows of ids, padded on the right, to a batch. masks: which ids are to be predicted; None means all but the first."""
+    width = max(len(row) for row in rows)
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    keep = np.zeros((len(rows), width), dtype=bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        keep[i, : len(row)] = True if masks is None else masks[i]
+    targets = np.where(keep[:, 1:], ids[:, 1:], IGNORED)
+    return TokenBatch(
+        torch.from_numpy(ids[:, :-1]).to(device),
+        torch.from_numpy(targets).to(device),
+        int((targets != IGNORED).sum()),
+    )
+
+
+def target_logprobs(model: Transformer, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the counted targets (N,) and the row each belongs to (N,).
+
+    Logits are computed at counted positions alone: with a loss mask most positions need none.
+    """
+    counted_BT = batch.targets_BT != IGNORED
+    hidden_ND = model.hidden(batch.inputs_BT)[counted_BT]
+    logits_NV = model.unembed(hidden_ND).float()
+    logprobs_N = -F.cross_entropy(logits_NV, batch.targets_BT[counted_BT], reduction="none")
+    return logprobs_N, counted_BT.nonzero()[:, 0]
+
+
+class CausalLM:
+    """Cross-entropy over counted targets: sum over the batch, to be divided by their number over the whole step."""
+
+    def loss(self, model: Transformer, batch: TokenBatch) -> tuple[torch.Tensor, float, dict[str, float]]:
+        if batch.counted == 0:  # nothing to learn from: exactly zero, never NaN
+            zero = sum(p.sum() * 0.0 for p in model.parameters())
+            return zero, 0.0, {"loss": 0.0}  # type: ignore[return-value]
+        logprobs_N, _ = target_logprobs(model, batch)
+        loss = -logprobs_N.sum()
+        return loss, float(batch.counted), {"loss": loss.item()}
+
+
+class _Micro:
+    """What the trainer asks of token batches."""
+
+    def weight(self, batch: TokenBatch) -> float:
+        return float(batch.counted)
+
+    def tokens(self, batch: TokenBatch) -> int:
+        return batch.inputs_BT.numel()
+
+
+class ShardData(_Micro):
+    """Rows of `context` tokens from one or several shards, each epoch in another order and cut at other places.
+
+    shares: for each shard the share of rows drawn from it (replay of an old corpus while learning a new one).
+    echo: share of rows in which a stretch of text is said again and again. Plain text rewards copying from the context
+    too rarely for a model of a million parameters to learn it; these rows cannot be predicted in any other way.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[TokenShard],
+        *,
+        rows: int,
+        context: int,
+        micro_rows: int = 0,
+        shares: Sequence[float] = (1.0,),
+        echo: float = 0.0,
+        seed: int = 1,
+        device: str = "auto",
+    ):
+        if len(shares) != len(shards):
+            raise UserError(f"{len(shards)} corpora need as many shares, got {len(shares)}")
+        for shard in shards:
+            if len(shard) < context + 2:
+                raise UserError(
+                    f"{shard.path} has only {len(shard)} tokens, a row needs {context + 1}: add text or lower --context"
+                )
+        self.shards, self.shares, self.echo, self.seed = list(shards), list(shares), echo, seed
+        self.rows, self.context, self.micro_rows = rows, context, micro_rows or rows
+        self.device = pick_device(device)
+        self._orders: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
+
+    def batch(self, step: int) -> list[TokenBatch]:
+        rng = np.random.default_rng([self.seed, 7, step])
+        counts = [round(self.rows * share) for share in self.shares]
+        counts[0] += self.rows - sum(counts)
+        rows = []
+        for which, count in enumerate(counts):
+            for i in range(count):
+                row = self._row(which, step * count + i)
+                if rng.random() < self.echo:
+                    period = int(rng.integers(8, self.context // 2))
+                    start = int(rng.integers(0, len(row) - period))
+                    row = np.resize(row[start : start + period], len(row))
+                rows.append(row)
+        out = []
+        for i in range(0, self.rows, self.micro_rows):
+            block = torch.from_numpy(np.stack(rows[i : i + self.micro_rows]).astype(np.int64)).to(self.device)
+            out.append(TokenBatch(block[:, :-1], block[:, 1:], block[:, 1:].numel()))
+        return out
+
+    def _row(self, which: int, index: int) -> np.ndarray:
+        shard = self.shards[which]
+        per_epoch = (len(shard) - 1) // self.context - 1
+        epoch, place = divmod(index, max(per_epoch, 1))
+        if (which, epoch) not in self._orders:
+            rng = np.random.default_rng([self.seed, which, epoch])
+            self._orders = {k: v for k, v in self._orders.items() if k[0] != which or k[1] >= epoch - 1}
+            self._orders[which, epoch] = (int(rng.integers(self.context)), rng.permutation(max(per_epoch, 1)))
+        offset, order = self._orders[which, epoch]
+        start = min(offset + int(order[place]) * self.context, len(shard) - self.context - 1)
+        return np.asarray(shard.tokens[start : start + self.context + 1])
+
+
+class ExampleData(_Micro):
+    """Examples of ids with a loss mask, in batches of about `batch_tokens` tokens with similar lengths together.
+
+    Each epoch shuffles anew; batches are formed within it, so that every example is seen once an epoch.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[tuple[Sequence[int], Sequence[bool]]],
+        *,
+        batch_tokens: int,
+        context: int,
+        seed: int = 1,
+        device: str = "auto",
+    ):
+        self.examples = [e for e in examples if len(e[0]) <= context + 1 and any(e[1][1:])]
+        self.dropped = len(examples) - len(self.examples)
+        if not self.examples:
+            raise UserError(
+                f"no example fits: all {len(examples)} are longer than {context + 1} tokens or have nothing to learn from"
+            )
+        self.batch_tokens, self.seed = batch_tokens, seed
+        self.device = pick_device(device)
+        self._plans: dict[int, list[list[int]]] = {}
+        self._starts = [0]  # first step of each epoch
+
+    def batch(self, step: int) -> list[TokenBatch]:
+        epoch = 0
+        while True:
+            plan = self._plan(epoch)
+            if len(self._starts) == epoch + 1:
+                self._starts.append(self._starts[-1] + len(plan))
+            if step < self._starts[epoch + 1]:
+                break
+            epoch += 1
+        chosen = [self.examples[i] for i in plan[step - self._starts[epoch]]]
+        return [make_batch([e[0] for e in chosen], [e[1] for e in chosen], self.device)]
+
+    def steps_per_epoch(self) -> int:
+        return len(self._plan(0))
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        if epoch not in self._plans:
+            rng = np.random.default_rng([self.seed, 11, epoch])
+            order = rng.permutation(len(self.examples))
+            # Sorting a whole epoch by length would batch alike kinds together: sort within windows of 64 batches' worth.
+            window = max(1, 64 * self.batch_tokens // 64)
+            batches: list[list[int]] = []
+            for w in range(0, len(order), window):
+                batches += self._cut(sorted(order[w : w + window].tolist(), key=lambda i: len(self.examples[i][0])))
+            self._plans[epoch] = [batches[i] for i in rng.permutation(len(batches))]
+        return self._plans[epoch]
+
+    def _cut(self, indices: list[int]) -> list[list[int]]:
+        batches: list[list[int]] = []
+        for i in indices:
+            width = len(self.examples[i][0])
+            if batches and (len(batches[-1]) + 1) * width <= self.batch_tokens:
+                batches[-1].append(i)
+            else:
+                batches.append([i])
+        return batches
