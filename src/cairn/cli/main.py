@@ -1,0 +1,105 @@
+"""`cairn COMMAND`: find the command's file, read its options, run it, and say mistakes in one line.
+
+Each command is a module of this package with `add_arguments(parser)` and `run(arguments)`.
+"""
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from cairn.core.errors import UserError
+
+# command -> (module, what it does). In the order of the way of the data.
+COMMANDS = {
+    "journey": ("journey", "take text through every stage to an assistant and its report"),
+    "corpus": ("corpus", "read, split and store a corpus"),
+    "tokenizer": ("tokenizer", "train a byte-level BPE on a corpus"),
+    "pretrain": ("pretrain", "train a base model, or go on training one on another corpus"),
+    "sft": ("sft", "teach a base model to answer in chat form"),
+    "dpo": ("dpo", "prefer a model's right answers over its wrong ones"),
+    "eval": ("eval", "bits per byte and exact match per skill"),
+    "quantize": ("quantize", "store weights in 8 or 4 bits"),
+    "inspect": ("inspect", "attention maps, logit lens, and what changed between stages"),
+    "rag": ("rag", "answer with and without passages retrieved from a corpus"),
+    "generate": ("generate", "complete a text"),
+    "chat": ("chat", "talk with a model in the terminal"),
+    "serve": ("serve", "serve a model over HTTP as OpenAI does, with a chat page"),
+}
+
+EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        """One line, exit code 2."""
+        self.exit(EXIT_MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parser_for(command: str) -> argparse.ArgumentParser:
+    """The parser of one command, with its room imported."""
+    module = importlib.import_module(f"cairn.cli.{COMMANDS[command][0]}")
+    formatter = argparse.RawDescriptionHelpFormatter
+    # No abbreviations: --step for --steps would change meaning when an option is added.
+    parser = _Parser(prog=f"cairn {command}", description=module.__doc__, formatter_class=formatter, allow_abbrev=False)
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+    return parser
+
+
+def usage() -> str:
+    lines = [f"  {name:<11} {help}" for name, (_, help) in COMMANDS.items()]
+    return (
+        "usage: cairn COMMAND [OPTIONS]\n\nA language model, stone by stone.\n\n"
+        + "\n".join(lines)
+        + "\n\ncairn COMMAND --help explains a command; start with: cairn journey\n"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return 0 if words else EXIT_MISTAKE
+    if words[0] in ("--version", "-V"):
+        from importlib.metadata import version
+
+        print(f"cairn {version('cairn')}")
+        return 0
+    if words[0] not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "see cairn --help"
+        return _mistake(f"unknown command {words[0]!r}; {hint}")
+    # OpenMP threads that spin while they wait starve everything else on a small machine; set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        options = parser_for(words[0]).parse_args(words[1:])
+        return options.run(options) or 0
+    except UserError as error:
+        return _mistake(str(error))
+    except KeyboardInterrupt:
+        print("\ncairn: interrupted; the same command goes on where it was", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at exit
+        return 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _mistake("no space left on the device; free some and run the same command again, it goes on")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EADDRINUSE):
+            where = f"{error.filename}: " if error.filename else ""
+            return _mistake(f"{where}{error.strerror}")
+        raise
+
+
+def _mistake(message: str) -> int:
+    print(f"cairn: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_MISTAKE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
