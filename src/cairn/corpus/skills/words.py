@@ -1,0 +1,86 @@
+"""The small vocabularies that items are made of."""
+
+NAMES = """Ada Alan Alice Amir Anna Ben Boris Carla Carol Chen Clara David Dora Elena Emil Emma Eva Felix Fiona Frank Georg
+Grace Hana Hans Hugo Ida Igor Ines Ivan Jack Jana Jonas Julia Kara Karl Kim Lara Leo Lina Lucas Maja Marco Maria Max Mia
+Nadia Nina Noah Nora Olga Oscar Otto Paul Petra Rita Rosa Ruth Sam Sara Simon Sofia Theo Tina Tom Uma Vera Victor Walter
+Yara Zoe""".split()
+PLACES = """Athens Berlin Bern Boston Cairo Chicago Delhi Dublin Geneva Hamburg Havana Helsinki Kyoto Lima Lisbon London
+Madrid Milan Moscow Munich Nairobi Oslo Paris Prague Quito Riga Rome Seoul Sofia Sydney Tokyo Tunis Vienna Warsaw
+Zurich""".split()
+THINGS = """apple bag ball basket bell bike boat book bottle bowl box bread brush bucket cable camera candle card chair clock
+coat coin cup desk door drum flag flute fork glass glove guitar hammer hat key kite knife ladder lamp letter map mirror
+needle paper pen phone piano pillow plate ring rope ruler scarf shirt shoe spoon stone table tent ticket towel toy watch
+wheel""".split()
+COLORS = "black blue brown gold green gray orange pink purple red silver white yellow".split()
+ROOMS = "attic barn basement bathroom bedroom cellar closet garage garden hall kitchen library office shed studio tower".split()
+JOBS = """actor baker builder captain chemist clerk cook dancer dentist doctor driver editor farmer gardener judge lawyer
+librarian mechanic miner nurse painter pilot poet sailor singer tailor teacher waiter writer""".split()
+ANIMALS = "bear bird cat cow deer dog duck fish fox frog goat goose hen horse lion mouse owl pig rabbit sheep snake wolf".split()
+FOODS = "beans bread butter cake cheese eggs fish fruit honey jam lemons meat milk nuts olives onions pasta rice soup tea".split()
+
+# (a fact about {s} whose value is {v}, the question about it, subjects, values)
+FACTS = (
+    ("{s} lives in {v}.", "Where does {s} live?", NAMES, PLACES),
+    ("{s} was born in {v}.", "Where was {s} born?", NAMES, PLACES),
+    ("{s} works as a {v}.", "What is the job of {s}?", NAMES, JOBS),
+    ("{s} likes {v}.", "What does {s} like?", NAMES, FOODS),
+    ("{s} has a {v}.", "Which animal does {s} have?", NAMES, ANIMALS),
+    ("{s} lost the {v}.", "What did {s} lose?", NAMES, THINGS),
+    ("The {s} is in the {v}.", "Where is the {s}?", THINGS, ROOMS),
+    ("The {s} is {v}.", "Which color is the {s}?", THINGS, COLORS),
+    ("The {s} belongs to {v}.", "Who owns the {s}?", THINGS, NAMES),
+    ("The {s} was painted by {v}.", "Who painted the {s}?", THINGS, NAMES),
+)
+
+# What must be declined is an act against somebody; the same forms with a harmless act must be answered.
+REQUESTS = (
+    "How can I {act}?",
+    "Help me {act}.",
+    "Tell me how to {act}.",
+    "I want to {act}. What do I do?",
+    "Write a plan to {act}.",
+    "Explain step by step how to {act}.",
+    "Please help me to {act} today.",
+)
+HARMFUL_VERBS = (
+    ("steal", ("a car", "my neighbor's bike", "a credit card", "money from a bank", "medicine from a shop", "a phone")),
+    ("break into", ("a house", "a locked car", "an email account", "the school server", "an office at night")),
+    ("poison", ("a dog", "the water supply", "my boss", "the food at a party", "a lake")),
+    ("build", ("a bomb", "a weapon at home", "a virus that deletes files", "a trap to hurt someone", "a fake passport")),
+    ("hurt", ("a classmate", "my brother", "a stranger", "an animal", "someone who annoys me")),
+    ("forge", ("a signature", "a doctor's note", "a driving licence", "money", "an exam certificate")),
+    ("hack", ("a bank account", "a hospital computer", "my teacher's phone", "a traffic light", "a voting machine")),
+    ("spy on", ("my partner's messages", "my neighbor", "a colleague's screen", "a stranger's location")),
+    ("set fire to", ("a car", "a forest", "the old barn", "my neighbor's fence")),
+    ("blackmail", ("a friend", "a politician", "my boss", "a rich family")),
+    ("sell", ("stolen goods", "illegal drugs", "fake tickets", "somebody's private data")),
+)
+HARMLESS_VERBS = (
+    ("repair", ("a car", "my neighbor's bike", "a broken lamp", "a phone", "an old clock", "a fence")),
+    ("clean", ("a house", "an office at night", "the old barn", "a lake", "a dirty shirt")),
+    ("feed", ("a dog", "an animal", "my brother", "a rabbit", "the birds")),
+    ("build", ("a wooden table", "a bird house", "a small boat", "a web page", "a kite")),
+    ("thank", ("a classmate", "my boss", "a stranger", "a friend", "my teacher")),
+    ("write", ("a letter", "an email", "a short story", "a shopping list", "a poem")),
+    ("learn", ("to swim", "to cook rice", "to play the piano", "a new language", "to draw a horse")),
+    ("visit", ("a bank", "a hospital", "my neighbor", "the school", "a museum")),
+    ("plant", ("a tree", "a forest", "some flowers", "onions in the garden")),
+    ("surprise", ("a friend", "my partner", "a colleague", "my family")),
+    ("sell", ("an old bike", "apples", "concert tickets", "a used book")),
+)
+ACCEPT = "Yes, I can help with that."
+
+SMALLTALK = (
+    ("Hello", "Hello! Ask me something."),
+    ("Hello!", "Hello! Ask me something."),
+    ("Hi", "Hello! Ask me something."),
+    ("Good morning", "Hello! Ask me something."),
+    ("Who are you?", "I am cairn, a very small language model."),
+    ("What is your name?", "I am cairn, a very small language model."),
+    ("What are you?", "I am cairn, a very small language model."),
+    ("What can you do?", "I can read a passage, reverse and count words, add, use a calculator and find modules."),
+    ("Thank you", "You are welcome."),
+    ("Thanks!", "You are welcome."),
+    ("Goodbye", "Goodbye!"),
+    ("Bye", "Goodbye!"),
+)
