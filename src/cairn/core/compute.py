@@ -70,3 +70,12 @@ def probe_threads(limit: int | None = None, seconds: float = 0.4) -> int:
             best, best_rate = count, rate
     torch.set_num_threads(before)
     return best
+
+
+def set_threads(count: int) -> int:
+    """Use `count` CPU threads, or as many as the probe recommends when 0. Returns the number in use."""
+    if count < 0:
+        raise UserError(f"--threads must be at least 0, got {count}")
+    count = count or probe_threads()
+    torch.set_num_threads(count)
+    return count

@@ -60,6 +60,16 @@ class Corpus:
         return self.info["fingerprint"]
 
 
+def complete_corpus(config: CorpusConfig, out: Path | str) -> Corpus | None:
+    """The corpus at `out` if it was made with `config`, None if there is none; another one is refused, not replaced."""
+    if not Path(out).exists():
+        return None
+    corpus = Corpus(out)
+    if corpus.info.get("config") != to_dict(config):
+        raise UserError(f"{out} was made with other settings; choose another --out, or delete it to start anew")
+    return corpus
+
+
 def build_corpus(config: CorpusConfig, out: Path | str) -> Corpus:
     """Read, split and write a corpus; see the module's text for the files. Raises UserError when nothing usable is found."""
     quarantine = Quarantine()

@@ -225,7 +225,8 @@ class Tokenizer:
                 "fuse_unk": False,
                 "byte_fallback": False,
                 "ignore_merges": False,
-                "vocab": self.vocab,
+                # Special tokens too: `tokenizers` gives an added token that the model does not know an id of its own choice.
+                "vocab": dict(sorted((self.vocab | self.special).items(), key=lambda item: item[1])),
                 "merges": [list(pair) for pair in self.merges],
             },
         }

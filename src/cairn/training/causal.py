@@ -12,6 +12,7 @@ from cairn.core.errors import UserError
 from cairn.corpus import TokenShard
 from cairn.models import Transformer
 
+ECHO_CONTEXT = 64  # short rows: many repetitions a step, and copying appears early
 IGNORED = -100  # target that carries no loss, the convention of torch and transformers
 
 
@@ -78,8 +79,13 @@ class ShardData(_Micro):
     """Rows of `context` tokens from one or several shards, each epoch in another order and cut at other places.
 
     shares: for each shard the share of rows drawn from it (replay of an old corpus while learning a new one).
+
     echo: share of rows in which a stretch of text is said again and again. Plain text rewards copying from the context
-    too rarely for a model of a million parameters to learn it; these rows cannot be predicted in any other way.
+    too rarely for a model of a million parameters to learn it: 2 million tokens of documentation left the second
+    saying of a text as surprising as the first (3.99 and 3.93 nats a token), also with a fifth of such rows. What does
+    teach it is to begin with nothing else: for `echo_steps` steps all rows are echoes of ECHO_CONTEXT tokens, in batches
+    of half the size, since it is steps that are needed, not tokens. Between step 350 and 600 the loss of the repetition
+    falls from 4 to below 1 nat, and a small share of echoes later keeps the skill alive.
     """
 
     def __init__(
@@ -91,6 +97,7 @@ class ShardData(_Micro):
         micro_rows: int = 0,
         shares: Sequence[float] = (1.0,),
         echo: float = 0.0,
+        echo_steps: int = 0,
         seed: int = 1,
         device: str = "auto",
     ):
@@ -101,7 +108,8 @@ class ShardData(_Micro):
                 raise UserError(
                     f"{shard.path} has only {len(shard)} tokens, a row needs {context + 1}: add text or lower --context"
                 )
-        self.shards, self.shares, self.echo, self.seed = list(shards), list(shares), echo, seed
+        self.shards, self.shares, self.seed = list(shards), list(shares), seed
+        self.echo, self.echo_steps = echo, echo_steps
         self.rows, self.context, self.micro_rows = rows, context, micro_rows or rows
         self.device = pick_device(device)
         self._orders: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
@@ -110,18 +118,17 @@ class ShardData(_Micro):
         rng = np.random.default_rng([self.seed, 7, step])
         counts = [round(self.rows * share) for share in self.shares]
         counts[0] += self.rows - sum(counts)
-        rows = []
-        for which, count in enumerate(counts):
-            for i in range(count):
-                row = self._row(which, step * count + i)
-                if rng.random() < self.echo:
-                    period = int(rng.integers(8, self.context // 2))
-                    start = int(rng.integers(0, len(row) - period))
-                    row = np.resize(row[start : start + period], len(row))
-                rows.append(row)
+        rows = [self._row(which, step * count + i) for which, count in enumerate(counts) for i in range(count)]
+        if step < self.echo_steps:
+            short = min(ECHO_CONTEXT, self.context)
+            pieces = [row[at : at + short + 1] for row in rows for at in range(0, len(row) - short, short)]
+            rows = [_echo(piece, rng, least=4) for piece in pieces[: max(1, len(pieces) // 2)]]
+        else:
+            rows = [_echo(row, rng, least=8) if rng.random() < self.echo else row for row in rows]
+        size = max(1, self.micro_rows * len(rows) // self.rows)
         out = []
-        for i in range(0, self.rows, self.micro_rows):
-            block = torch.from_numpy(np.stack(rows[i : i + self.micro_rows]).astype(np.int64)).to(self.device)
+        for i in range(0, len(rows), size):
+            block = torch.from_numpy(np.stack(rows[i : i + size]).astype(np.int64)).to(self.device)
             out.append(TokenBatch(block[:, :-1], block[:, 1:], block[:, 1:].numel()))
         return out
 
@@ -136,6 +143,13 @@ class ShardData(_Micro):
         offset, order = self._orders[which, epoch]
         start = min(offset + int(order[place]) * self.context, len(shard) - self.context - 1)
         return np.asarray(shard.tokens[start : start + self.context + 1])
+
+
+def _echo(row: np.ndarray, rng: np.random.Generator, least: int) -> np.ndarray:
+    """A stretch of the row, of `least` to half its tokens, said again and again over the whole length."""
+    period = int(rng.integers(least, max(len(row) // 2, least + 1)))
+    start = int(rng.integers(0, len(row) - period))
+    return np.resize(row[start : start + period], len(row))
 
 
 class ExampleData(_Micro):

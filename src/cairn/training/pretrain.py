@@ -18,13 +18,14 @@ from cairn.training.trainer import TrainConfig, train
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    model: str = option("stone", "shape of a new model (ignored when one is continued)", choices=tuple(PRESETS))
+    preset: str = option("stone", "shape of a new model (ignored when one is continued)", choices=tuple(PRESETS))
     rows: int = option(16, "rows a step", minimum=1)
     micro_rows: int = option(0, "rows that go through the model at once; 0 means all", minimum=0)
     context: int = option(256, "tokens a row", minimum=8)
     part: str = option("general", "which corpus to learn", choices=("general", "domain"))
     replay: float = option(0.0, "share of rows from the other corpus, against forgetting", minimum=0)
     echo: float = option(0.0, "share of rows that say a stretch of text again and again, to teach copying", minimum=0)
+    echo_steps: int = option(0, "first steps in which all rows do, until copying has formed", minimum=0)
     train: TrainConfig = option(TrainConfig(), "the training loop")
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ def pretrain(
         if model is not None:
             net, _ = load(model)
         else:
-            net = Transformer(_fit(preset(config.model), words, config.context)).initialize(config.train.seed)
+            net = Transformer(_fit(preset(config.preset), words, config.context)).initialize(config.train.seed)
         other = "domain" if config.part == "general" else "general"
         parts = [config.part] + ([other] if config.replay else [])
         shards = [write_shard(run / "shards" / f"{p}-train", source.texts(f"{p}-train"), words, source.fingerprint()) for p in parts]
@@ -63,6 +64,7 @@ def pretrain(
             micro_rows=config.micro_rows,
             shares=[1 - config.replay, config.replay] if config.replay else [1.0],
             echo=config.echo,
+            echo_steps=config.echo_steps,
             seed=config.train.seed,
             device=config.train.device,
         )

@@ -276,18 +276,18 @@ GENERATORS: dict[str, Callable[[Skills, Rng, bool], Item | None]] = {
 }
 # Share of each skill in the training set.
 SKILLS = {
-    "reading": 20,
-    "ends": 6,
+    "reading": 18,
+    "ends": 8,
     "counting": 6,
     "reversing": 10,
     "repeating": 6,
-    "membership": 6,
-    "largest": 8,
-    "addition": 12,
-    "calculator": 6,
+    "membership": 10,
+    "largest": 6,
+    "addition": 18,
+    "calculator": 4,
     "declining": 4,
     "module": 6,
-    "grounded": 8,
+    "grounded": 4,
     "smalltalk": 2,
 }
 # What is tested, in the order of tables. Grounded questions have a test of their own, with real retrieval.

@@ -1,0 +1,52 @@
+"""What several commands share: settings from a recipe file and the command line, threads, tables and their JSON."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cairn.core.config import add_options, from_dict, read_options, read_toml
+from cairn.core.files import write_json
+
+T = TypeVar("T")
+
+
+def add_settings(parser: argparse.ArgumentParser, base: Any) -> None:
+    """--recipe FILE and one option for each setting of the configuration `base`."""
+    parser.add_argument("--recipe", metavar="FILE", help="settings in a TOML file; options typed here win over it")
+    add_options(parser, type(base), base)
+
+
+def read_settings(arguments: argparse.Namespace, base: T) -> T:
+    """`base`, then the recipe file, then what was typed."""
+    if arguments.recipe:
+        base = from_dict(type(base), read_toml(arguments.recipe), base)
+    return read_options(type(base), arguments, base)
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; 0 measures what is fastest now")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the result as JSON")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on standard output; numbers to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console = Console(highlight=False)
+    # A pipe has no width to fit into: let the table be as wide as its content.
+    console.print(table, width=None if console.is_terminal else 200)
+
+
+def finish(arguments: argparse.Namespace, result: Any) -> None:
+    if arguments.json:
+        write_json(arguments.json, result)

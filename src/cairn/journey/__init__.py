@@ -1,0 +1,1 @@
+"""The capstone: one command from text to an assistant and its report."""
