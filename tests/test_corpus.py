@@ -64,10 +64,14 @@ def test_library_split_shares_no_module(corpus):
     def modules(part):
         return {d.id.partition("/")[2] for d in corpus.documents(part) if not d.id.startswith("reference/")}
 
-    assert not (modules("general-train") | modules("domain-train")) & (modules("general-valid") | modules("domain-valid"))
+    assert not (modules("general-train") | modules("domain-train")) & (
+        modules("general-valid") | modules("domain-valid")
+    )
 
 
-@pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: None, lambda p: (p.mkdir(), (p / "x.bin").write_bytes(b"1"))])
+@pytest.mark.parametrize(
+    "make", [lambda p: p.mkdir(), lambda p: None, lambda p: (p.mkdir(), (p / "x.bin").write_bytes(b"1"))]
+)
 def test_nothing_to_read_is_one_error_and_leaves_nothing(tmp_path, make):
     make(tmp_path / "in")
     with pytest.raises(UserError):
@@ -134,7 +138,7 @@ def test_answers_are_right(skills):
             assert int(item.answer) == eval(item.expression)
             assert item.expression in q
         elif item.skill == "reading":
-            facts, question = q.split("\n\n")
+            facts, _question = q.split("\n\n")
             assert sum(item.answer in f.rstrip(".").split() for f in facts.split(". ")) == 1
         elif item.skill == "grounded":
             assert q.startswith(item.answer + "\n")

@@ -249,6 +249,7 @@ def test_pictures_are_well_formed_and_repeatable(tokenizer):
     model = model_of(preset("pebble"))
     ids = torch.tensor(tokenizer.encode("a$b$ \x07<the>\\frac{ ]]> é the stones"))
     labels = token_labels(tokenizer, ids.tolist())
+    labels[1] = "$b$"  # would be set as a formula
     lens, scores = logit_lens(model, ids), induction_scores(model, sequences=2)
 
     def draw():
@@ -259,8 +260,9 @@ def test_pictures_are_well_formed_and_repeatable(tokenizer):
     for picture in pictures:
         xml.dom.minidom.parseString(picture.encode())
     assert "&lt;U+0007&gt;" in pictures[0]
-    assert "$" in pictures[0]
-    assert "a$b$" in pictures[2]
+    assert pictures[0].count(">$b$</text>") == 2 + 2  # beside two layers, below two heads
+    assert ">$b$</text>" in pictures[1]
+    assert ">a$b$</text>" in pictures[2]
     assert draw() == pictures
 
 

@@ -1,11 +1,11 @@
 """cairn: a language model, stone by stone.
 
-    import cairn
-    model, tokenizer = cairn.load("path/to/model-directory")
-    logits_BTV = model(ids_BT)
-    engine = cairn.Engine(model, tokenizer)
-    outputs = engine.generate(["Once"], cairn.SamplingParams(max_tokens=64, temperature=0.7))
-    cairn.save("path/to/other", model, tokenizer)
+import cairn
+model, tokenizer = cairn.load("path/to/model-directory")
+logits_BTV = model(ids_BT)
+engine = cairn.Engine(model, tokenizer)
+outputs = engine.generate(["Once"], cairn.SamplingParams(max_tokens=64, temperature=0.7))
+cairn.save("path/to/other", model, tokenizer)
 """
 
 import importlib

@@ -51,7 +51,11 @@ def test_fast_training_equals_the_definition(text):
     assert bpe.train(chunks, 8, 120) == bpe.train_reference(chunks, 8, 120)
 
 
-@given(st.dictionaries(st.binary(min_size=1, max_size=12).map(lambda b: bytes(x % 4 + 97 for x in b)), st.integers(1, 5), max_size=8))
+@given(
+    st.dictionaries(
+        st.binary(min_size=1, max_size=12).map(lambda b: bytes(x % 4 + 97 for x in b)), st.integers(1, 5), max_size=8
+    )
+)
 @settings(max_examples=60, deadline=None)
 def test_fast_training_equals_the_definition_on_repetitive_words(chunks):
     assert bpe.train(chunks, 0, 30) == bpe.train_reference(chunks, 0, 30)
@@ -88,7 +92,11 @@ def test_chat_template_is_the_same(saved):
     call = {"type": "function", "function": {"name": "calculator", "arguments": {"expression": "2 * 3"}}}
     talks = [
         [{"role": "user", "content": "Hello"}],
-        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi\nyou"}, {"role": "assistant", "content": "Hey"}],
+        [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hi\nyou"},
+            {"role": "assistant", "content": "Hey"},
+        ],
         [
             {"role": "user", "content": "Calculate 2 * 3"},
             {"role": "assistant", "content": "", "tool_calls": [call]},

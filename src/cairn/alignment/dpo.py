@@ -150,7 +150,9 @@ def dpo(config: DPOConfig, model: Path | str, corpus: Path | str, out: Path | st
             )
         data = PairData(training, net, config.pairs_per_step, config.train.seed, config.train.device)
         reference_2N = reference_logprobs(net, held)
-        result = train(net, DPO(config.beta, config.nll), data, config.train, run, title="dpo", inputs=[inputs, parents])
+        result = train(
+            net, DPO(config.beta, config.nll), data, config.train, run, title="dpo", inputs=[inputs, parents]
+        )
         accuracy = preference_accuracy(net, reference_2N, held)
         figures = {"pairs": len(training), "held_out_pairs": len(held), "preference_accuracy": vars(accuracy)}
         return net, tokenizer, result, figures

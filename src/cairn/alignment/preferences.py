@@ -58,7 +58,9 @@ def sample_pairs(engine: Engine, items: Sequence[Item], *, samples: int, tempera
             for i, (item, prompt) in enumerate(zip(chunk, prompts)):
                 right = right_reply(tokenizer, item)
                 replies = [o.output_ids for o in outputs[i * samples : (i + 1) * samples] if o.finish_reason == "stop"]
-                wrong = Counter(tuple(r) for r in replies if tokenizer.decode(r).strip() != tokenizer.decode(right).strip())
+                wrong = Counter(
+                    tuple(r) for r in replies if tokenizer.decode(r).strip() != tokenizer.decode(right).strip()
+                )
                 if wrong and sum(wrong.values()) < len(replies):
                     rejected = max(sorted(wrong), key=lambda r: wrong[r])
                     chosen = next(r for r in replies if tuple(r) not in wrong)

@@ -71,7 +71,9 @@ def sft(config: SFTConfig, model: Path | str, corpus: Path | str, out: Path | st
             device=config.train.device,
         )
         if data.dropped > len(examples) // 2:
-            raise UserError(f"{data.dropped} of {len(examples)} conversations are longer than {config.context} tokens: raise --context")
+            raise UserError(
+                f"{data.dropped} of {len(examples)} conversations are longer than {config.context} tokens: raise --context"
+            )
         result = train(net, CausalLM(), data, config.train, run, title="sft", inputs=[inputs, parents])
         return net, tokenizer, result, {"conversations": len(data.examples), "too_long": data.dropped}
 

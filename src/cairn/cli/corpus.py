@@ -1,7 +1,7 @@
 """Read a folder (or Python's own documentation and source), split it by document, and store it.
 
-    cairn corpus --out runs/corpus
-    cairn corpus --data my-texts --out runs/corpus
+cairn corpus --out runs/corpus
+cairn corpus --data my-texts --out runs/corpus
 """
 
 import argparse
@@ -22,7 +22,11 @@ def run(arguments: argparse.Namespace) -> None:
     config = read_settings(arguments, CorpusConfig())
     corpus = complete_corpus(config, arguments.out) or build_corpus(config, arguments.out)
     counts = corpus.info["counts"]
-    print_table("Corpus", ["part", "documents", "bytes"], [[k, f"{v['documents']:,}", f"{v['bytes']:,}"] for k, v in counts.items()])
+    print_table(
+        "Corpus",
+        ["part", "documents", "bytes"],
+        [[k, f"{v['documents']:,}", f"{v['bytes']:,}"] for k, v in counts.items()],
+    )
     quarantine = corpus.info["quarantine"]
     if quarantine["counts"]:
         print_table("Left out", ["reason", "records"], sorted(quarantine["counts"].items()))

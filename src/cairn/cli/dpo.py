@@ -1,6 +1,6 @@
 """Direct preference optimisation on pairs of a model's own right and wrong answers.
 
-    cairn dpo --model runs/assistant --corpus runs/corpus --out runs/preferred
+cairn dpo --model runs/assistant --corpus runs/corpus --out runs/preferred
 """
 
 import argparse
@@ -13,8 +13,12 @@ from cairn.core.compute import set_threads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="fine-tuned model directory to start from")
-    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="corpus directory the questions are made of")
+    parser.add_argument(
+        "--model", type=Path, required=True, metavar="DIR", help="fine-tuned model directory to start from"
+    )
+    parser.add_argument(
+        "--corpus", type=Path, required=True, metavar="DIR", help="corpus directory the questions are made of"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="model directory to write")
     add_settings(parser, DPOConfig())
     add_threads(parser)
@@ -27,6 +31,11 @@ def run(arguments: argparse.Namespace) -> None:
     record = dpo(config, arguments.model, arguments.corpus, arguments.out)
     print_record(arguments.out, record)
     accuracy = record["metrics"]["preference_accuracy"]
-    row = [f"{accuracy['score']:.3f}", f"{accuracy['chance']:.2f}", accuracy["n"], f"{accuracy['low']:.3f} .. {accuracy['high']:.3f}"]
+    row = [
+        f"{accuracy['score']:.3f}",
+        f"{accuracy['chance']:.2f}",
+        accuracy["n"],
+        f"{accuracy['low']:.3f} .. {accuracy['high']:.3f}",
+    ]
     print_table("Preference accuracy on held-out pairs", ["score", "chance", "n", "95 % interval"], [row])
     finish(arguments, record)

@@ -1,6 +1,6 @@
 """How good is a model: bits per byte on unseen documents and exact match per skill, with chance, n and 95 % intervals.
 
-    cairn eval runs/assistant --corpus runs/corpus
+cairn eval runs/assistant --corpus runs/corpus
 """
 
 import argparse
@@ -35,6 +35,9 @@ def run(arguments: argparse.Namespace) -> None:
             for kind, b in ((k, result[k]) for k in ("general", "domain"))]  # fmt: skip
     print_table("Bits per byte of unseen documents", ["corpus", "score", "chance", "n", "95 % interval"], rows)
     scores = result["skills"] | ({"mean": result["mean"]} if result["mean"] else {})
-    rows = [[name, f"{s['score']:.3f}", f"{s['chance']:.3f}", s["n"], f"{s['low']:.3f} .. {s['high']:.3f}"] for name, s in scores.items()]
+    rows = [
+        [name, f"{s['score']:.3f}", f"{s['chance']:.3f}", s["n"], f"{s['low']:.3f} .. {s['high']:.3f}"]
+        for name, s in scores.items()
+    ]
     print_table("Exact match on held-out questions", ["skill", "score", "chance", "n", "95 % interval"], rows)
     finish(arguments, result)

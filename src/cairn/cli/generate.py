@@ -73,8 +73,6 @@ def write(text: str) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    # argparse before Python 3.12 forgets a positional that may be absent when it stands after an option.
-    parser.parse_args = parser.parse_intermixed_args
     parser.add_argument("model", type=Path, metavar="DIR", help="model directory")
     parser.add_argument("prompt", nargs="?", default="-", help="text to go on with; - or nothing reads standard input")
     parser.add_argument("--chat", action="store_true", help="the prompt is a question to the assistant")

@@ -20,8 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from cairn.journey.recipe import RECIPES
 
     preset = _early("--preset", "stone")
-    parser.add_argument("--preset", choices=tuple(RECIPES), default="stone", help="recipe to start from (default: stone)")
-    parser.add_argument("--out", type=Path, default=Path("runs/journey"), metavar="DIR", help="where (default: runs/journey)")
+    parser.add_argument(
+        "--preset", choices=tuple(RECIPES), default="stone", help="recipe to start from (default: stone)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/journey"), metavar="DIR", help="where (default: runs/journey)"
+    )
     parser.add_argument("--data", metavar="PATH", help="your own folder of text; short for --corpus.data")
     add_settings(parser, RECIPES.get(preset, RECIPES["stone"]))
     add_threads(parser)
@@ -69,7 +73,12 @@ def print_summary(summary: dict[str, Any]) -> None:
     columns = ["skill", "chance", "n", *(stage["name"] for stage in summary["stages"])]
     last = summary["stages"][-1]["skills"]
     rows = [
-        [name, f"{last[name]['chance']:.2f}", last[name]["n"], *(f"{s['skills'][name]['score']:.2f}" for s in summary["stages"])]
+        [
+            name,
+            f"{last[name]['chance']:.2f}",
+            last[name]["n"],
+            *(f"{s['skills'][name]['score']:.2f}" for s in summary["stages"]),
+        ]
         for name in names
     ]
     print_table("Exact match on held-out questions", columns, rows)
@@ -79,11 +88,22 @@ def print_summary(summary: dict[str, Any]) -> None:
         f"({accuracy['low']:.2f} .. {accuracy['high']:.2f}), chance 0.5"
     )
     rows = [
-        [p["name"], f"{p['bytes']:,}", f"{p['bits_per_byte']:.4f}", f"{p['cost']:+.4f}", f"{p['tokens_per_second']:.0f}", f"{p['ratio']:.2f}"]
+        [
+            p["name"],
+            f"{p['bytes']:,}",
+            f"{p['bits_per_byte']:.4f}",
+            f"{p['cost']:+.4f}",
+            f"{p['tokens_per_second']:.0f}",
+            f"{p['ratio']:.2f}",
+        ]
         for p in summary["precisions"]
     ]
     if rows:
         print_table("Precision", ["format", "bytes", "bits/byte", "cost", "tokens/s", "speed ratio"], rows)
     if summary["retrieval"]:
-        without, grounded, n = summary["retrieval"]["without"], summary["retrieval"]["with"], summary["retrieval"]["with"]["n"]
+        without, grounded, n = (
+            summary["retrieval"]["without"],
+            summary["retrieval"]["with"],
+            summary["retrieval"]["with"]["n"],
+        )
         print(f"module questions (n {n}): {without['score']:.3f} without retrieval, {grounded['score']:.3f} with")

@@ -29,6 +29,8 @@ COMMANDS = {
     "serve": ("serve", "serve a model over HTTP as OpenAI does, with a chat page"),
 }
 
+RESUMABLE = {"journey", "pretrain", "sft", "dpo"}
+
 EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130
 
 
@@ -77,19 +79,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # OpenMP threads that spin while they wait starve everything else on a small machine; set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        options = parser_for(words[0]).parse_args(words[1:])
+        # Intermixed: an optional positional may follow an option (cairn generate DIR --max-tokens 5 "Once").
+        options = parser_for(words[0]).parse_intermixed_args(words[1:])
         return options.run(options) or 0
     except UserError as error:
         return _mistake(str(error))
     except KeyboardInterrupt:
-        print("\ncairn: interrupted; the same command goes on where it was", file=sys.stderr)
+        again = "; the same command goes on where it was" if words[0] in RESUMABLE else ""
+        print(f"\ncairn: interrupted{again}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at exit
         return 0
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _mistake("no space left on the device; free some and run the same command again, it goes on")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return _mistake(f"no space left on the device ({error.strerror}); free some and run the same command again")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EADDRINUSE):
             where = f"{error.filename}: " if error.filename else ""
             return _mistake(f"{where}{error.strerror}")

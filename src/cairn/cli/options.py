@@ -25,7 +25,9 @@ def read_settings(arguments: argparse.Namespace, base: T) -> T:
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; 0 measures what is fastest now")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="CPU threads; 0 measures what is fastest now"
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -35,7 +35,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 def print_record(out: Path, record: dict) -> None:
     """The figures of a training stage."""
-    rows = [["parameters", f"{record['parameters']:,}"], ["steps", record["steps"]], ["tokens", f"{record['tokens']:,}"]]
+    rows = [
+        ["parameters", f"{record['parameters']:,}"],
+        ["steps", record["steps"]],
+        ["tokens", f"{record['tokens']:,}"],
+    ]
     rows += [["seconds", record["seconds"]]]
-    rows += [[k, f"{v:.4g}" if isinstance(v, float) else v] for k, v in record["metrics"].items() if isinstance(v, (int, float))]
+    rows += [
+        [k, f"{v:.4g}" if isinstance(v, float) else v]
+        for k, v in record["metrics"].items()
+        if isinstance(v, (int, float))
+    ]
     print_table(f"{record['stage']}: {out}", ["figure", "value"], rows)

@@ -1,6 +1,6 @@
 """Teach a base model to answer in chat form: supervised fine-tuning on skills with exact answers.
 
-    cairn sft --model runs/base --corpus runs/corpus --out runs/assistant
+cairn sft --model runs/base --corpus runs/corpus --out runs/assistant
 """
 
 import argparse
@@ -14,7 +14,9 @@ from cairn.core.compute import set_threads
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="model directory to start from")
-    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="corpus directory the skills are made of")
+    parser.add_argument(
+        "--corpus", type=Path, required=True, metavar="DIR", help="corpus directory the skills are made of"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="model directory to write")
     add_settings(parser, SFTConfig())
     add_threads(parser)

@@ -1,6 +1,6 @@
 """Train a byte-level BPE with special tokens and a chat template on the general part of a corpus.
 
-    cairn tokenizer --corpus runs/corpus --out runs/tokenizer --vocab-size 2048
+cairn tokenizer --corpus runs/corpus --out runs/tokenizer --vocab-size 2048
 """
 
 import argparse
@@ -14,7 +14,9 @@ from cairn.corpus.vocabulary import VOCAB_SIZE, compression, tokenizer_stage
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="corpus directory")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="tokenizer directory to write")
-    parser.add_argument("--vocab-size", type=int, default=VOCAB_SIZE, metavar="INT", help=f"number of ids (default: {VOCAB_SIZE})")
+    parser.add_argument(
+        "--vocab-size", type=int, default=VOCAB_SIZE, metavar="INT", help=f"number of ids (default: {VOCAB_SIZE})"
+    )
     add_json(parser)
 
 

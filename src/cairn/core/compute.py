@@ -52,7 +52,8 @@ def probe_threads(limit: int | None = None, seconds: float = 0.4) -> int:
     More is not always better: OpenMP threads spin while they wait, and on a machine where another process holds one
     core, two threads were measured twelve times slower than one. So ask the machine instead of trusting its core count.
     """
-    limit = limit or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if limit is None:
+        limit = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     candidates = sorted({2**k for k in range(limit.bit_length()) if 2**k <= limit} | {limit})
     before = torch.get_num_threads()
     a, b = torch.randn(2048, 128), torch.randn(128, 384)

@@ -1,12 +1,12 @@
 """Typed configuration: one frozen dataclass is the Python API, the recipe file and the command line at once.
 
-    @dataclass(frozen=True)
-    class TrainConfig:
-        steps: int = option(1000, "optimizer steps", minimum=1)
+@dataclass(frozen=True)
+class TrainConfig:
+    steps: int = option(1000, "optimizer steps", minimum=1)
 
-    from_dict(TrainConfig, {"steps": 10})                  # refuses unknown keys and wrong types by name
-    add_options(parser, TrainConfig)                       # --steps N, with the default in the help
-    read_options(TrainConfig, parser.parse_args(), base)   # only what the user typed replaces `base`
+from_dict(TrainConfig, {"steps": 10})                  # refuses unknown keys and wrong types by name
+add_options(parser, TrainConfig)                       # --steps N, with the default in the help
+read_options(TrainConfig, parser.parse_args(), base)   # only what the user typed replaces `base`
 """
 
 import argparse
@@ -135,7 +135,7 @@ def add_options(parser: argparse.ArgumentParser, cls: type, base: Any | None = N
             kind = next(o for o in typing.get_args(kind) if o is not type(None))
         flag = "--" + (prefix + leaf.path).replace("_", "-")
         shown = ", ".join(map(str, leaf.default)) if isinstance(leaf.default, tuple) else leaf.default
-        words = {"dest": f"option:{prefix}{leaf.path}", "default": argparse.SUPPRESS}
+        words: dict[str, Any] = {"dest": f"option:{prefix}{leaf.path}", "default": argparse.SUPPRESS}
         words["help"] = f"{leaf.metadata.get('help', '')} (default: {shown})".replace("%", "%%")
         if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **words)

@@ -38,4 +38,6 @@ def mean_score(scores: list[Score]) -> Score:
     variance = sum(s.score * (1 - s.score) / s.n for s in scores if s.n) / k**2
     half = Z95 * math.sqrt(variance)
     chance = sum(s.chance for s in scores) / k
-    return Score(value, chance, sum(s.n for s in scores), round(max(0.0, value - half), 4), round(min(1.0, value + half), 4))
+    return Score(
+        value, chance, sum(s.n for s in scores), round(max(0.0, value - half), 4), round(min(1.0, value + half), 4)
+    )

@@ -1,9 +1,9 @@
 """A corpus directory: general and domain documents, each split by document into train and validation.
 
-    corpus/
-      general-train.jsonl  general-valid.jsonl  domain-train.jsonl  domain-valid.jsonl    {"id": ..., "text": ...} a line
-      names.jsonl           public names of the standard library, for questions about them
-      corpus.json           what it was made from, counts, quarantine; written last
+corpus/
+  general-train.jsonl  general-valid.jsonl  domain-train.jsonl  domain-valid.jsonl    {"id": ..., "text": ...} a line
+  names.jsonl           public names of the standard library, for questions about them
+  corpus.json           what it was made from, counts, quarantine; written last
 """
 
 import json
@@ -22,7 +22,9 @@ PARTS = ("general-train", "general-valid", "domain-train", "domain-valid")
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    data: str = option("", "folder of .txt/.md/.py/.jsonl/.parquet as the general corpus; empty: Python's documentation")
+    data: str = option(
+        "", "folder of .txt/.md/.py/.jsonl/.parquet as the general corpus; empty: Python's documentation"
+    )
     domain: str = option("", "folder for the domain corpus; empty: the standard library's source code")
     valid_share: float = option(0.08, "share of documents held out for validation", minimum=0.0)
     general_bytes: int = option(1 << 30, "at most this many bytes of general training text", minimum=1000)
@@ -40,7 +42,9 @@ class Corpus:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         if not (self.path / "corpus.json").exists():
-            raise UserError(f"{path} is not a corpus directory (no corpus.json); make one with: cairn corpus --out {path}")
+            raise UserError(
+                f"{path} is not a corpus directory (no corpus.json); make one with: cairn corpus --out {path}"
+            )
         self.info = read_json(self.path / "corpus.json")
 
     def documents(self, part: str) -> Iterator[Document]:
@@ -105,7 +109,9 @@ def build_corpus(config: CorpusConfig, out: Path | str) -> Corpus:
     return Corpus(out)
 
 
-def _split(documents: Iterable[Document], share: float, quarantine: Quarantine) -> tuple[list[Document], list[Document]]:
+def _split(
+    documents: Iterable[Document], share: float, quarantine: Quarantine
+) -> tuple[list[Document], list[Document]]:
     """By a hash of the name (of the module, for the library, so that its text and its source fall on the same side)."""
     train: list[Document] = []
     valid: list[Document] = []
@@ -116,7 +122,11 @@ def _split(documents: Iterable[Document], share: float, quarantine: Quarantine) 
             quarantine.add(document.id, "exact duplicate of another document")
             continue
         seen.add(digest)
-        key = library.split_key(document.id.split("/", 1)[-1]) if document.id.startswith(("doc/", "source/")) else document.id
+        key = (
+            library.split_key(document.id.split("/", 1)[-1])
+            if document.id.startswith(("doc/", "source/"))
+            else document.id
+        )
         (valid if hash_unit(key, "split") < share else train).append(document)
     return train, valid
 
@@ -158,5 +168,3 @@ def _write(path: Path, documents: list[Document]) -> dict[str, int]:
 def _write_lines(path: Path, rows: Iterable[dict]) -> None:
     with open(path, "w", encoding="utf-8") as handle:
         handle.writelines(json.dumps(row) + "\n" for row in rows)
-
-

@@ -118,7 +118,9 @@ def _docstrings(module: Module, seen: set[str]) -> str:
     return "\n".join(parts) if len(parts) > 1 else ""
 
 
-def _walk(node: ast.AST, path: str) -> Iterator[tuple[str, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]]:
+def _walk(
+    node: ast.AST, path: str
+) -> Iterator[tuple[str, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]]:
     if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         if not isinstance(node, ast.Module):
             path = f"{path}.{node.name}" if path else node.name
@@ -155,7 +157,12 @@ def _compiled_docstrings(module: object, seen: set[str]) -> str:
             found += [(f"{name}.{n}", v) for n, v in sorted(vars(value).items()) if not n.startswith("__")]
         for path, thing in found:
             text = getattr(thing, "__doc__", None)
-            if not isinstance(text, str) or len(text) < 30 or text in seen or isinstance(thing, (int, str, float, tuple)):
+            if (
+                not isinstance(text, str)
+                or len(text) < 30
+                or text in seen
+                or isinstance(thing, (int, str, float, tuple))
+            ):
                 continue
             seen.add(text)
             parts.append(f"{path}\n{inspect.cleandoc(text)}\n")

@@ -1,7 +1,7 @@
 """Token shards: a corpus part as one memory-mapped array of ids, with where each document ends.
 
-    NAME.bin    ids, little-endian uint16 (uint32 for vocabularies over 65,536), each document led by the bos token
-    NAME.json   dtype, tokens, document ends, bytes of text, fingerprints; written last
+NAME.bin    ids, little-endian uint16 (uint32 for vocabularies over 65,536), each document led by the bos token
+NAME.json   dtype, tokens, document ends, bytes of text, fingerprints; written last
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,9 @@ class TokenShard:
         self.info = read_json(self.path.with_suffix(".json"))
         self.tokens = np.memmap(self.path.with_suffix(".bin"), dtype=self.info["dtype"], mode="r")
         if len(self.tokens) != self.info["tokens"]:
-            raise UserError(f"{self.path}.bin holds {len(self.tokens)} tokens, {self.info['tokens']} are expected: make it again")
+            raise UserError(
+                f"{self.path}.bin holds {len(self.tokens)} tokens, {self.info['tokens']} are expected: make it again"
+            )
         self.ends = np.asarray(self.info["ends"], dtype=np.int64)
 
     def __len__(self) -> int:

@@ -23,7 +23,9 @@ def tokenizer_stage(corpus: Corpus, vocab_size: int, out: Path | str) -> Tokeniz
     tokenizer = train_tokenizer(corpus.texts("general-train"), vocab_size)
     with atomic_directory(out) as directory:
         tokenizer.save(directory)
-        write_json(directory / "cairn.json", {"stage": "tokenizer", "identity": identity, "corpus": corpus.fingerprint()})
+        write_json(
+            directory / "cairn.json", {"stage": "tokenizer", "identity": identity, "corpus": corpus.fingerprint()}
+        )
     return Tokenizer.load(out)
 
 

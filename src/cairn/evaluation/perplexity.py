@@ -43,7 +43,12 @@ def windows(ids: Sequence[int], prefix: int, size: int) -> list[tuple[list[int],
 
 @torch.inference_mode()
 def bits_per_byte(
-    model: Transformer, tokenizer: Tokenizer, texts: Iterable[str], *, context: int | None = None, batch_tokens: int = 16384
+    model: Transformer,
+    tokenizer: Tokenizer,
+    texts: Iterable[str],
+    *,
+    context: int | None = None,
+    batch_tokens: int = 16384,
 ) -> BitsPerByte:
     """Over `texts` (documents), with windows of `context` tokens (the model's positions by default)."""
     context = min(context or model.config.max_positions, model.config.max_positions)

@@ -31,7 +31,8 @@ def evaluate_model(
     A tokenizer without a chat template is scored on bits per byte alone.
     """
     result: dict[str, Any] = {
-        kind: bits_record(bits_per_byte(model, tokenizer, corpus.texts(f"{kind}-valid"))) for kind in ("general", "domain")
+        kind: bits_record(bits_per_byte(model, tokenizer, corpus.texts(f"{kind}-valid")))
+        for kind in ("general", "domain")
     }
     result |= {"skills": {}, "mean": None, "samples": []}
     if tokenizer.chat_template is None:

@@ -86,7 +86,10 @@ class Engine:
     ) -> list[Output]:
         """Complete every prompt (text, or ids); results in the order of the prompts. One `params` for all or one each."""
         prompts = list(prompts)
-        each = [params or SamplingParams()] * len(prompts) if not isinstance(params, (list, tuple)) else list(params)
+        if params is None or isinstance(params, SamplingParams):
+            each = [params or SamplingParams()] * len(prompts)
+        else:
+            each = list(params)
         if len(each) != len(prompts):
             raise UserError(f"{len(prompts)} prompts but {len(each)} sampling parameters")
         requests = [self.submit(prompt, p) for prompt, p in zip(prompts, each)]
@@ -100,7 +103,9 @@ class Engine:
         return requests
 
     def chat(
-        self, conversations: Iterable[Sequence[Message]], params: SamplingParams | Sequence[SamplingParams] | None = None
+        self,
+        conversations: Iterable[Sequence[Message]],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
     ) -> list[Output]:
         """The assistant's next turn for each conversation."""
         return self.generate([self.chat_prompt(messages) for messages in conversations], params)
@@ -190,7 +195,9 @@ class Engine:
         ids = request.prompt_ids
         logprobs_TV = self.model.unembed(hidden_TD[: len(ids) - 1]).float().log_softmax(-1)
         request.prompt_logprobs = [TokenLogprob(ids[0], None)]
-        request.prompt_logprobs += [_scored(row, i, request.params.logprobs or 0) for row, i in zip(logprobs_TV, ids[1:])]
+        request.prompt_logprobs += [
+            _scored(row, i, request.params.logprobs or 0) for row, i in zip(logprobs_TV, ids[1:])
+        ]
 
     def _decode(self) -> list[Delta]:
         batch = list(self.running)

@@ -32,13 +32,17 @@ class SamplingParams:
     def __post_init__(self) -> None:
         checks = (
             (self.max_tokens >= 0, "max_tokens must be at least 0"),
+            (self.seed is None or self.seed >= 0, "seed must be at least 0"),
             (0 <= self.temperature <= 100, "temperature must lie between 0 and 100"),
             (self.top_k >= 0, "top_k must be at least 0"),
             (0 < self.top_p <= 1, "top_p must be above 0 and at most 1"),
             (0 <= self.min_p <= 1, "min_p must lie between 0 and 1"),
             (self.logprobs is None or 0 <= self.logprobs <= 20, "logprobs must lie between 0 and 20"),
             (len(self.stop) <= MAX_STOP_STRINGS, f"at most {MAX_STOP_STRINGS} stop strings"),
-            (all(0 < len(s) <= MAX_STOP_LENGTH for s in self.stop), f"a stop string has 1 to {MAX_STOP_LENGTH} characters"),
+            (
+                all(0 < len(s) <= MAX_STOP_LENGTH for s in self.stop),
+                f"a stop string has 1 to {MAX_STOP_LENGTH} characters",
+            ),
         )
         for holds, message in checks:
             if not holds:

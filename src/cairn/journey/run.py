@@ -73,9 +73,13 @@ class Journey:
             state = read_json(marker)
             if state["recipe"] != wanted:
                 changed = ", ".join(_differences(state["recipe"], wanted))
-                raise UserError(f"{self.out} holds a journey with other settings ({changed}); choose another --out, or delete it")
+                raise UserError(
+                    f"{self.out} holds a journey with other settings ({changed}); choose another --out, or delete it"
+                )
             if threads and threads != state["threads"]:
-                raise UserError(f"{self.out} was begun with {state['threads']} threads and goes on with them; leave --threads out")
+                raise UserError(
+                    f"{self.out} was begun with {state['threads']} threads and goes on with them; leave --threads out"
+                )
             say(f"journey: going on in {self.out}")
             return state
         if self.out.exists() and any(self.out.iterdir()):
@@ -97,11 +101,15 @@ class Journey:
         for name in STAGES:
             self._title(name, STAGES[name])
             records[name] = self._train(name)
-            self._cached(f"evaluation/{name}", weights_hash(out / name), lambda name=name: self._evaluate(name, corpus, tests))
+            self._cached(
+                f"evaluation/{name}", weights_hash(out / name), lambda name=name: self._evaluate(name, corpus, tests)
+            )
         self._title("quantize", "8 and 4 bits")
         precisions = self._precisions(corpus)
         self._title("ground", "with and without retrieval")
-        retrieval = self._cached("evaluation/retrieval", weights_hash(out / FINAL), lambda: self._ground(corpus, skills))
+        retrieval = self._cached(
+            "evaluation/retrieval", weights_hash(out / FINAL), lambda: self._ground(corpus, skills)
+        )
         self._title("understand", "what happens inside, what each stage changed")
         understand = self._cached("understand/understand", weights_hash(out / FINAL), lambda: self._understand(corpus))
         self._title("report", "")
@@ -134,7 +142,9 @@ class Journey:
         began = time.perf_counter()
         found = complete_corpus(self.recipe.corpus, self.out / "corpus")
         corpus = found or build_corpus(self.recipe.corpus, self.out / "corpus")
-        self._cached("evaluation/corpus", corpus.fingerprint(), lambda: {"seconds": round(time.perf_counter() - began, 2)})
+        self._cached(
+            "evaluation/corpus", corpus.fingerprint(), lambda: {"seconds": round(time.perf_counter() - began, 2)}
+        )
         counts = corpus.info["counts"]
         say("  " + ", ".join(f"{part} {c['documents']} documents {c['bytes']:,} bytes" for part, c in counts.items()))
         if corpus.info["quarantine"]["counts"]:

@@ -43,7 +43,12 @@ def save(
     """Write a model directory, whole or not at all. `record` goes to cairn.json beside the hash of the weights."""
     tensors = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items()}
     write_directory(
-        path, write_config(model.config), to_hugging_face(tensors, model.config), tokenizer, record, shard_bytes=shard_bytes
+        path,
+        write_config(model.config),
+        to_hugging_face(tensors, model.config),
+        tokenizer,
+        record,
+        shard_bytes=shard_bytes,
     )
 
 
@@ -62,6 +67,10 @@ def write_directory(
             f"the tokenizer has {tokenizer.vocab_size} ids, the model only {config['vocab_size']}: "
             f"set the model's vocab_size to at least {tokenizer.vocab_size}"
         )
+    path = Path(path)
+    foreign = path.exists() and not (path / "config.json").exists()
+    if foreign and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} exists and is no model directory; it will not be replaced: choose another place")
     with atomic_directory(path) as directory:
         ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
         ids = {k: v for k, v in ids.items() if v is not None}
@@ -115,12 +124,14 @@ def read_tensors(directory: Path | str) -> Tensors:
     for name in names:
         try:
             with safe_open(directory / name, framework="pt") as handle:
-                for key in handle.keys():
+                for key in handle.keys():  # noqa: SIM118 (a handle is no dict)
                     tensors[key] = handle.get_tensor(key)
         except FileNotFoundError:
             raise UserError(f"{directory / name} is missing; copy the directory again") from None
         except (SafetensorError, OSError, struct.error, ValueError) as error:
-            raise UserError(f"{directory / name} is truncated or not a safetensors file ({error}); copy it again") from None
+            raise UserError(
+                f"{directory / name} is truncated or not a safetensors file ({error}); copy it again"
+            ) from None
     return tensors
 
 
@@ -145,7 +156,9 @@ def fill(model: Transformer, tensors: Tensors, where: Path | str) -> None:
     missing, extra = sorted(wanted.keys() - named.keys()), sorted(named.keys() - wanted.keys())
     if missing or extra:
         what = f"lacks {missing[0]}" if missing else f"has the unknown tensor {extra[0]}"
-        raise UserError(f"{where}: the weights do not fit config.json: it {what} (and {len(missing) + len(extra) - 1} more)")
+        raise UserError(
+            f"{where}: the weights do not fit config.json: it {what} (and {len(missing) + len(extra) - 1} more)"
+        )
     for name, tensor in named.items():
         if tensor.shape != wanted[name].shape:
             raise UserError(
@@ -173,7 +186,7 @@ def load_tokenizer(path: Path | str, config: ModelConfig) -> Tokenizer:
     tokenizer = Tokenizer.load(path)
     if tokenizer.vocab_size > config.vocab_size:
         raise UserError(
-            f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model only {config.vocab_size}; they do not belong together"
+            f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size}; they do not belong together"
         )
     return tokenizer
 

@@ -272,7 +272,9 @@ def rename(name: str, table: dict[str, str]) -> str:
 def to_hugging_face(tensors: Tensors, config: ModelConfig) -> Tensors:
     """Our weights under the family's names and layouts; a tied unembedding is left out, as there."""
     family = FAMILIES[config.family]
-    named = {rename(n, family.names): t for n, t in tensors.items() if not (config.tie_embeddings and n == "unembed.weight")}
+    named = {
+        rename(n, family.names): t for n, t in tensors.items() if not (config.tie_embeddings and n == "unembed.weight")
+    }
     return family.fuse(named, config)
 
 

@@ -79,7 +79,7 @@ class Transformer(nn.Module):
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
         """The residual stream before the first block, and the rotary tables of these positions."""
         T = ids_BT.shape[1]
-        if T > self.config.max_positions:
+        if self.config.max_positions < T:
             raise ValueError(f"{T} tokens are more than the model's {self.config.max_positions} positions")
         x_BTD = self.embed(ids_BT)
         if self.config.positions == "learned":

@@ -9,6 +9,7 @@ sorted code points of the GPT-2 alphabet, again as there, so that both libraries
 """
 
 import heapq
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
@@ -83,7 +84,7 @@ class _reference_pairs:  # noqa: N801 (a counter, named beside the function that
     def best(self) -> Pair | None:
         total: Counter[Pair] = Counter()
         for word, count in zip(self.words, self.counts):
-            for pair in zip(word, word[1:]):
+            for pair in itertools.pairwise(word):
                 total[pair] += count
         return min(total, key=lambda p: (-total[p], p)) if total else None
 
@@ -99,7 +100,7 @@ class _IncrementalPairs:
         self.total: defaultdict[Pair, int] = defaultdict(int)
         self.where: defaultdict[Pair, set[int]] = defaultdict(set)
         for index, word in enumerate(words):
-            for pair in zip(word, word[1:]):
+            for pair in itertools.pairwise(word):
                 self.total[pair] += counts[index]
                 self.where[pair].add(index)
         self.heap = [(-count, pair) for pair, count in self.total.items()]
@@ -123,9 +124,9 @@ class _IncrementalPairs:
             merged = merge(word, pair, new)
             if len(merged) == len(word):
                 continue  # the index remembers words that lost the pair to an earlier merge
-            for old in zip(word, word[1:]):
+            for old in itertools.pairwise(word):
                 self.total[old] -= count
-            for fresh in zip(merged, merged[1:]):
+            for fresh in itertools.pairwise(merged):
                 self.total[fresh] += count
                 self.where[fresh].add(index)
                 if new in fresh:

@@ -95,7 +95,9 @@ class Tokenizer:
         return frozenset(self.special[t] for t in {self.eos, chat.END_OF_TURN} if t in self.special)
 
     def fingerprint(self) -> str:
-        return fingerprint([self.vocab, self.merges, self.special, self.pattern, self.chat_template, self.bos, self.eos])
+        return fingerprint(
+            [self.vocab, self.merges, self.special, self.pattern, self.chat_template, self.bos, self.eos]
+        )
 
     # --- text and ids
 
@@ -244,7 +246,9 @@ class Tokenizer:
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise UserError(f"{path} does not have the form of a tokenizer.json ({type(error).__name__}: {error})") from None
+            raise UserError(
+                f"{path} does not have the form of a tokenizer.json ({type(error).__name__}: {error})"
+            ) from None
 
     @classmethod
     def _from_json(cls, data: dict[str, Any], config: dict[str, Any], directory: Path) -> "Tokenizer":
@@ -310,7 +314,11 @@ def _read_pre_tokenizer(data: dict[str, Any] | None) -> tuple[str, bool]:
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, *, pattern: str = pretokenize.QWEN2, special: Sequence[str] = chat.SPECIAL_TOKENS
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    pattern: str = pretokenize.QWEN2,
+    special: Sequence[str] = chat.SPECIAL_TOKENS,
 ) -> Tokenizer:
     """Learn a byte-level BPE with `vocab_size` ids, special tokens included (ids 0, 1, ...), and cairn's chat template.
 
@@ -318,7 +326,9 @@ def train_tokenizer(
     """
     merges = vocab_size - 256 - len(special)
     if merges < 0:
-        raise UserError(f"vocabulary of {vocab_size} is too small: 256 bytes and {len(special)} special tokens need room")
+        raise UserError(
+            f"vocabulary of {vocab_size} is too small: 256 bytes and {len(special)} special tokens need room"
+        )
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(pretokenize.split(text, pattern))

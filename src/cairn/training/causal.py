@@ -25,7 +25,9 @@ class TokenBatch:
     counted: int  # targets that carry loss
 
 
-def make_batch(rows: Sequence[Sequence[int]], masks: Sequence[Sequence[bool]] | None, device: torch.device) -> TokenBatch:
+def make_batch(
+    rows: Sequence[Sequence[int]], masks: Sequence[Sequence[bool]] | None, device: torch.device
+) -> TokenBatch:
     """Rows of ids, padded on the right, to a batch. masks: which ids are to be predicted; None means all but the first."""
     width = max(len(row) for row in rows)
     ids = np.zeros((len(rows), width), dtype=np.int64)

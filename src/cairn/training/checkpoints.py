@@ -1,6 +1,6 @@
 """Checkpoints: everything a killed run needs to go on bit for bit. Tensors in safetensors, the rest in JSON; no pickle.
 
-    checkpoints/step-0000100/  model.safetensors  optimizer.safetensors  state.json (with the hashes of both)
+checkpoints/step-0000100/  model.safetensors  optimizer.safetensors  state.json (with the hashes of both)
 """
 
 import shutil
@@ -19,7 +19,9 @@ from cairn.training.optimizers import Optimizer
 KEPT = 2  # the newest and one to fall back on
 
 
-def save_checkpoint(folder: Path, step: int, model: torch.nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
+def save_checkpoint(
+    folder: Path, step: int, model: torch.nn.Module, optimizer: Optimizer, state: dict[str, Any]
+) -> None:
     with atomic_directory(folder / f"step-{step:07d}") as directory:
         tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}  # a tied matrix once
         save_file(tensors, directory / "model.safetensors")

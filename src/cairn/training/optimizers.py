@@ -75,7 +75,7 @@ class Optimizer:
         else:
             adam.append({"params": [p for _, p in matrices], "lr": lr, "weight_decay": weight_decay})
         self.optimizers.append(torch.optim.AdamW(adam, betas=(0.9, beta2), fused=fused))
-        self.names = {p: n for n, p in named}
+        self.names: dict[torch.Tensor, str] = {p: n for n, p in named}
         self._peak = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
 
     def set_rate(self, factor: float) -> None:

@@ -56,7 +56,10 @@ def pretrain(
             net = Transformer(_fit(preset(config.preset), words, config.context)).initialize(config.train.seed)
         other = "domain" if config.part == "general" else "general"
         parts = [config.part] + ([other] if config.replay else [])
-        shards = [write_shard(run / "shards" / f"{p}-train", source.texts(f"{p}-train"), words, source.fingerprint()) for p in parts]
+        shards = [
+            write_shard(run / "shards" / f"{p}-train", source.texts(f"{p}-train"), words, source.fingerprint())
+            for p in parts
+        ]
         data = ShardData(
             shards,
             rows=config.rows,

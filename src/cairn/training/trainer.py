@@ -1,8 +1,8 @@
 """The one training loop. What is learned is an objective, what it is learned from is a data source; both are small.
 
-    data.batch(step) -> list of micro-batches, a pure function of the step, so that resuming needs no data state
-    objective.loss(model, micro_batch) -> (loss sum, weight, metrics sums): the step's loss is sum / weight over *all* of its
-        micro-batches, so that accumulation equals the full batch whatever each micro-batch holds
+data.batch(step) -> list of micro-batches, a pure function of the step, so that resuming needs no data state
+objective.loss(model, micro_batch) -> (loss sum, weight, metrics sums): the step's loss is sum / weight over *all* of its
+    micro-batches, so that accumulation equals the full batch whatever each micro-batch holds
 """
 
 import shutil

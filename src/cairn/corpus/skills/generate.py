@@ -62,10 +62,9 @@ class Skills:
             item = make(self, rng, held_out)
             if item is None:
                 break
-            if item.question in seen:
-                # Small families (additions, requests) repeat in training; a test asks nothing twice.
-                if held_out or attempts < 2 * count:
-                    continue
+            # Small families (additions, requests) repeat in training; a test asks nothing twice.
+            if item.question in seen and (held_out or attempts < 2 * count):
+                continue
             seen.add(item.question)
             items.append(item)
         return items
@@ -170,7 +169,12 @@ def _counting(skills: "Skills", rng: Rng, held_out: bool) -> Item:
 def _reversing(skills: "Skills", rng: Rng, held_out: bool) -> Item:
     def draw() -> Item:
         chosen = _sample(rng, skills.words, int(rng.integers(2, 4)))
-        return Item("reversing", f"Reverse the words: {' '.join(chosen)}", " ".join(chosen[::-1]), choices=(2, 6)[len(chosen) - 2])
+        return Item(
+            "reversing",
+            f"Reverse the words: {' '.join(chosen)}",
+            " ".join(chosen[::-1]),
+            choices=(2, 6)[len(chosen) - 2],
+        )
 
     return _until(held_out, draw)
 
@@ -197,7 +201,9 @@ def _membership(skills: "Skills", rng: Rng, held_out: bool) -> Item:
 def _largest(skills: "Skills", rng: Rng, held_out: bool) -> Item:
     def draw() -> Item:
         numbers = [int(n) for n in rng.choice(100, size=3, replace=False)]
-        return Item("largest", f"Which number is the largest: {', '.join(map(str, numbers))}", str(max(numbers)), choices=3)
+        return Item(
+            "largest", f"Which number is the largest: {', '.join(map(str, numbers))}", str(max(numbers)), choices=3
+        )
 
     return _until(held_out, draw)
 
@@ -292,5 +298,3 @@ SKILLS = {
 }
 # What is tested, in the order of tables. Grounded questions have a test of their own, with real retrieval.
 SCORED = tuple(name for name in SKILLS if name not in ("grounded", "smalltalk"))
-
-
