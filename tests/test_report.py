@@ -104,7 +104,6 @@ def realistic() -> dict:
             "pairs": 900,
             "held_out_pairs": 100,
             "accuracy": score(0.86, 0.5, 100),
-            "accuracy_before": score(0.71, 0.5, 100),
         },
         "precisions": [
             {
@@ -153,12 +152,7 @@ def realistic() -> dict:
                 {"title": "Elsewhere", "caption": "Outside the run.", "file": "../secret.svg"},
             ],
             "changes": [
-                {
-                    "before": "pretrain",
-                    "after": "continue",
-                    "weights": {"blocks.0.attention.q.weight": 0.12345},
-                    "layers": [{"layer": 0, "cosine": 0.25, "cka": 0.875}],
-                }
+                {"from": "pretrain", "to": "continue", "layer": 0, "q": 0.12345, "stream CKA": 0.875},
             ],
         },
     }
@@ -252,7 +246,7 @@ def test_figures_are_those_of_the_summary(html) -> None:
     assert "0.97 ×" in text  # how fast INT8 is against float32
     assert "Records left out: 1 1 × exact duplicate" in text
     assert "chance <1 %" in text  # of recall: two passages in a thousand
-    assert "pretrain → continue weights of blocks.0.attention.q.weight0.1235" in text
+    assert "pretrain → continue, layer 00.12350.875" in text
     assert "after block 0: linear CKA0.875" in text
 
 
@@ -341,7 +335,7 @@ def test_text_from_outside_cannot_become_markup(tmp_path) -> None:
     ]
     summary["understand"] |= {
         "text": HOSTILE,
-        "changes": [{"before": HOSTILE, "after": "", "weights": {HOSTILE: 1.0}, "layers": []}],
+        "changes": [{"from": HOSTILE, "to": HOSTILE, "layer": HOSTILE, HOSTILE: 1.0}],
     }
     summary["understand"]["pictures"][0] |= {"title": HOSTILE, "caption": HOSTILE}
     summary["corpus"] |= {"source": HOSTILE, "counts": {HOSTILE: {"documents": 1, "bytes": 1}}}

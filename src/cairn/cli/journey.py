@@ -65,7 +65,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         shown = f"{mean['score']:.3f} ({mean['low']:.2f} .. {mean['high']:.2f})" if mean else "-"
         bits = [f"{stage[k]['bits_per_byte']:.3f}" for k in ("general", "domain")]
         rows.append([stage["name"], stage["title"], f"{stage['seconds']:.0f}", *bits, shown])
-    columns = ["stage", "what", "seconds", "general bits/byte", "domain bits/byte", "mean exact match (95 %)"]
+    columns = ["stage", "what", "seconds", "general b/byte", "domain b/byte", "exact match (95 %)"]
     print_table("Stages", columns, rows)
     xz, base = summary["xz"], summary["stages"][0]["general"]["bits_per_byte"]
     print(f"bits per byte of unseen documents: base model {base:.3f}, xz -9 {xz['bits_per_byte']:.3f}, chance 8")

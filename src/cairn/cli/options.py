@@ -45,8 +45,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     console = Console(highlight=False)
-    # A pipe has no width to fit into: let the table be as wide as its content.
-    console.print(table, width=None if console.is_terminal else 200)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # a pipe has no width to fit into
+    console.print(table)
 
 
 def finish(arguments: argparse.Namespace, result: Any) -> None:

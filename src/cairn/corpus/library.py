@@ -125,8 +125,11 @@ def _walk(
         if not isinstance(node, ast.Module):
             path = f"{path}.{node.name}" if path else node.name
         yield path, node
-    for child in ast.iter_child_nodes(node):
-        yield from _walk(child, path)
+    # Definitions stand among statements: expressions, most of a tree, need not be visited.
+    for field in ("body", "orelse", "handlers", "finalbody"):
+        for child in getattr(node, field, ()):
+            if isinstance(child, (ast.stmt, ast.ExceptHandler)):
+                yield from _walk(child, path)
 
 
 def _heading(path: str, node: ast.AST) -> str:

@@ -68,16 +68,16 @@ RECIPES = {
         sft={"items": 40000, "batch_tokens": 4096, "train": {"steps": 600, "lr": 2e-3, "matrix_lr": 0.01}},
         dpo={"questions": 4000, "train": {"steps": 80, "lr": 1e-4, "matrix_lr": 5e-4, "warmup": 10, "log_every": 5}},
     ),
-    # Everything in a minute on one core, for tests: it runs every stage and learns next to nothing.
+    # Everything in a minute on one core, for tests: it runs every stage and learns little more than to say yes or no.
     "pebble": _recipe(
         "pebble",
         128,
         pretrain={"rows": 4, "echo_steps": 5, "train": {"steps": 30, "checkpoint_every": 10, "log_every": 5}},
         continued={"rows": 4, "replay": 0.25, "train": {"steps": 15, "checkpoint_every": 5, "log_every": 5}},
-        sft={"items": 400, "batch_tokens": 512, "train": {"steps": 30, "checkpoint_every": 10, "log_every": 5}},
+        sft={"items": 3000, "batch_tokens": 512, "train": {"steps": 400, "checkpoint_every": 60, "log_every": 20}},
         dpo={
-            "questions": 60,
-            "samples": 4,
+            "questions": 200,
+            "samples": 8,
             "pairs_per_step": 4,
             "train": {"steps": 6, "checkpoint_every": 2, "log_every": 2},
         },

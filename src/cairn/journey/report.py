@@ -228,18 +228,16 @@ def _understand(run: Path, understand: dict[str, Any] | None) -> dict[str, Any] 
     return {"text": understand.get("text"), "pictures": pictures, "columns": columns, "changes": changes}
 
 
-def _changes(changes: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """A column for each step from one stage to the next, a row for each matrix and each block's output."""
-    columns = []
-    for change in changes:
-        column = {f"weights of {name}": value for name, value in change["weights"].items()}
-        for row in change["layers"]:
-            column[f"after block {row['layer']}: 1 \u2212 cosine"] = row["cosine"]
-            column[f"after block {row['layer']}: linear CKA"] = row["cka"]
-        columns.append(column)
-    names = list(dict.fromkeys(name for column in columns for name in column))
-    table = [[name, *(_shown(column.get(name, "\u2013")) for column in columns)] for name in names]
-    return ["", *(f"{change['before']} \u2192 {change['after']}" for change in changes)], table
+def _changes(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """A row for each step from one stage to the next and each layer: what moved there."""
+    if not rows:
+        return [], []
+    names = [name for name in rows[0] if name not in ("from", "to", "layer")]
+    table = [
+        [f"{row['from']} \u2192 {row['to']}, layer {row['layer']}", *(_shown(row.get(n, "\u2013")) for n in names)]
+        for row in rows
+    ]
+    return ["", *names], table
 
 
 def _picture(run: Path, name: str) -> str | None:

@@ -32,6 +32,7 @@ from cairn.corpus.vocabulary import compression, tokenizer_stage
 from cairn.evaluation import bits_per_byte
 from cairn.evaluation.stage import evaluate_model
 from cairn.inference import Engine
+from cairn.interpretability import TEXT, inspect_models
 from cairn.journey.recipe import Recipe
 from cairn.journey.report import write_report
 from cairn.models import load, weights_hash
@@ -111,7 +112,7 @@ class Journey:
             "evaluation/retrieval", weights_hash(out / FINAL), lambda: self._ground(corpus, skills)
         )
         self._title("understand", "what happens inside, what each stage changed")
-        understand = self._cached("understand/understand", weights_hash(out / FINAL), lambda: self._understand(corpus))
+        understand = self._cached("understand/understand", weights_hash(out / FINAL), self._understand)
         self._title("report", "")
         summary = {
             "versions": versions(),
@@ -206,11 +207,8 @@ class Journey:
         model, tokenizer = load(self.out / FINAL)
         return compare(Engine(model, tokenizer), Retriever.of(documents), questions).to_dict()
 
-    def _understand(self, corpus: Corpus) -> dict[str, Any]:
-        from cairn.interpretability.inspect import inspect_models
-
-        text = next(corpus.texts("general-valid"))[:160]
-        return inspect_models([self.out / name for name in STAGES], text, self.out / "understand")
+    def _understand(self) -> dict[str, Any]:
+        return inspect_models([self.out / name for name in STAGES], TEXT, self.out / "understand")
 
     # --- the frame around a step
 

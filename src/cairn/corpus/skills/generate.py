@@ -136,7 +136,11 @@ def _until(held_out: bool, draw: Callable[[], Item]) -> Item:
 
 
 def _reading(skills: "Skills", rng: Rng, held_out: bool) -> Item:
-    """Read the one fact asked for out of two to four facts of the same form."""
+    """Find the one fact asked for among two to four of the same form, and quote it.
+
+    A quotation is learned by copying, and copying has formed in pretraining; the bare last word ("office") asks for two
+    steps of look-up at once, and stayed at chance (.36) in every trial that reached .69 over all skills.
+    """
 
     def draw() -> Item:
         fact, question, subjects, values = w.FACTS[int(rng.integers(len(w.FACTS)))]
@@ -144,7 +148,8 @@ def _reading(skills: "Skills", rng: Rng, held_out: bool) -> Item:
         chosen = list(zip(_sample(rng, subjects, count), _sample(rng, values, count)))
         passage = " ".join(fact.format(s=s, v=v) for s, v in chosen)
         subject, value = chosen[int(rng.integers(count))]
-        return Item("reading", with_passage(question.format(s=subject), passage), value, choices=count)
+        answer = fact.format(s=subject, v=value)
+        return Item("reading", with_passage(question.format(s=subject), passage), answer, choices=count)
 
     return _until(held_out, draw)
 
