@@ -31,10 +31,20 @@ COMPILED = ("builtins", "math", "cmath", "itertools", "_collections", "_functool
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A docstring: `path` is the dotted name inside the module ("" for the module's own), `kind` def or class."""
+
+    path: str
+    kind: str
+    arguments: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Module:
     name: str
     source: str
-    tree: ast.Module
+    entries: tuple[Entry, ...]
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,8 @@ def _read_modules() -> Iterator[Module]:
             continue
         try:
             source = file.read_text(encoding="utf-8")
-            yield Module(name, source, ast.parse(source))
+            # The tree is dropped at once: hundreds of kept trees make the garbage collector slower than the parser.
+            yield Module(name, source, tuple(_entries(ast.parse(source), "")))
         except (SyntaxError, UnicodeDecodeError, ValueError):
             continue  # templates of other Python versions, files in other encodings
 
@@ -109,38 +120,33 @@ def source_code() -> Iterator[Document]:
 
 def _docstrings(module: Module, seen: set[str]) -> str:
     parts = [f"# {module.name}\n"]
-    for path, node in _walk(module.tree, ""):
-        text = ast.get_docstring(node)
-        if not text or text in seen:
+    for entry in module.entries:
+        if entry.text in seen:
             continue
-        seen.add(text)
-        parts.append(f"{_heading(path, node)}{text}\n")
+        seen.add(entry.text)
+        heading = {"": "", "class": f"class {entry.path}\n", "def": f"{entry.path}({entry.arguments})\n"}[entry.kind]
+        parts.append(f"{heading}{entry.text}\n")
     return "\n".join(parts) if len(parts) > 1 else ""
 
 
-def _walk(
-    node: ast.AST, path: str
-) -> Iterator[tuple[str, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]]:
+def _entries(node: ast.AST, path: str) -> Iterator[Entry]:
     if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         if not isinstance(node, ast.Module):
             path = f"{path}.{node.name}" if path else node.name
-        yield path, node
+        text = ast.get_docstring(node)
+        if text:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield Entry(path, "def", _arguments(node.args), text)
+            else:
+                yield Entry(path, "class" if isinstance(node, ast.ClassDef) else "", "", text)
     # Definitions stand among statements: expressions, most of a tree, need not be visited.
     for field in ("body", "orelse", "handlers", "finalbody"):
         for child in getattr(node, field, ()):
             if isinstance(child, (ast.stmt, ast.ExceptHandler)):
-                yield from _walk(child, path)
+                yield from _entries(child, path)
 
 
-def _heading(path: str, node: ast.AST) -> str:
-    if isinstance(node, ast.Module):
-        return ""
-    return f"class {path}\n" if isinstance(node, ast.ClassDef) else f"{path}({_arguments(node)})\n"
-
-
-def _arguments(node: ast.AST) -> str:
-    assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    a = node.args
+def _arguments(a: ast.arguments) -> str:
     names = [x.arg for x in (*a.posonlyargs, *a.args)]
     if a.vararg:
         names.append(f"*{a.vararg.arg}")
@@ -181,15 +187,13 @@ def public_names() -> list[Name]:
     for module in modules():
         if any(part.startswith("_") for part in module.name.split(".")) or module.name.split(".")[0] in _NOT_TAUGHT:
             continue
-        for node in module.tree.body:
-            if not isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)) or node.name.startswith("_"):
+        for entry in module.entries:
+            name = entry.path
+            if not entry.kind or "." in name or name.startswith("_") or len(name) < 4:
                 continue
-            text = ast.get_docstring(node)
-            if not text or len(node.name) < 4:
-                continue
-            summary = " ".join(text.split("\n\n")[0].split())
-            signature = "" if isinstance(node, ast.ClassDef) else f"({_arguments(node)})"
-            found.setdefault(node.name.lower(), []).append(Name(node.name, module.name, signature, summary[:200]))
+            summary = " ".join(entry.text.split("\n\n")[0].split())
+            signature = f"({entry.arguments})" if entry.kind == "def" else ""
+            found.setdefault(name.lower(), []).append(Name(name, module.name, signature, summary[:200]))
     return [names[0] for key, names in sorted(found.items()) if len(names) == 1]
 
 

@@ -18,19 +18,41 @@ librarian mechanic miner nurse painter pilot poet sailor singer tailor teacher w
 ANIMALS = "bear bird cat cow deer dog duck fish fox frog goat goose hen horse lion mouse owl pig rabbit sheep snake wolf".split()
 FOODS = "beans bread butter cake cheese eggs fish fruit honey jam lemons meat milk nuts olives onions pasta rice soup tea".split()
 
-# (a fact about {s} whose value is {v}, the question about it, subjects, values)
+TASTES = "bitter cold crisp dry fresh frozen hot salty smoked sour spicy sweet warm".split()
+LOOKS = "big broken clean dark dirty dusty empty huge narrow old quiet small tidy ugly wide".split()
+
+# (what is told of, the question about it, descriptions, what they describe)
 FACTS = (
-    ("{s} lives in {v}.", "Where does {s} live?", NAMES, PLACES),
-    ("{s} was born in {v}.", "Where was {s} born?", NAMES, PLACES),
-    ("{s} works as a {v}.", "What is the job of {s}?", NAMES, JOBS),
-    ("{s} likes {v}.", "What does {s} like?", NAMES, FOODS),
-    ("{s} has a {v}.", "Which animal does {s} have?", NAMES, ANIMALS),
-    ("{s} lost the {v}.", "What did {s} lose?", NAMES, THINGS),
-    ("The {s} is in the {v}.", "Where is the {s}?", THINGS, ROOMS),
-    ("The {s} is {v}.", "Which color is the {s}?", THINGS, COLORS),
-    ("The {s} belongs to {v}.", "Who owns the {s}?", THINGS, NAMES),
-    ("The {s} was painted by {v}.", "Who painted the {s}?", THINGS, NAMES),
+    ("the {d} {v}", "Who is the {d}?", JOBS, NAMES),
+    ("the {d} {v}", "What is the name of the {d}?", JOBS, NAMES),
+    ("the {d} {v}", "Which thing is {d}?", COLORS, THINGS),
+    ("a {d} {v}", "Which of the things is {d}?", COLORS, THINGS),
+    ("the {d} {v}", "Which animal is {d}?", COLORS, ANIMALS),
+    ("the {d} {v}", "Which food is {d}?", TASTES, FOODS),
+    ("some {d} {v}", "What is {d}?", TASTES, FOODS),
+    ("the {d} {v}", "Which room is {d}?", LOOKS, ROOMS),
 )
+# Passages that tell of two, three and four of them.
+PASSAGES = {
+    2: (
+        "Yesterday we saw {} and {}.",
+        "First came {}, and then {}.",
+        "In the story there are {} and {}.",
+        "I remember {}. My sister remembers {}.",
+    ),
+    3: (
+        "There were {}, {} and {}.",
+        "Yesterday we saw {} near {}. Later we found {}.",
+        "First came {}, then {}, and last of all {}.",
+        "Everybody knows {}, but nobody talks about {} or {}.",
+    ),
+    4: (
+        "There were {}, {}, {} and {}.",
+        "On Monday we saw {} and {}. On Friday we saw {} and {}.",
+        "First came {}, then {}. After that came {}, and last of all {}.",
+        "The book begins with {} and {}, and it ends with {} and {}.",
+    ),
+}
 
 # What must be declined is an act against somebody; the same forms with a harmless act must be answered.
 REQUESTS = (
