@@ -1,7 +1,7 @@
 """Preference pairs from a model's own outputs: of several answers to a question, one that is right over one that is wrong."""
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,8 +39,9 @@ def right_reply(tokenizer: Tokenizer, item: Item) -> list[int]:
 def sample_pairs(engine: Engine, items: Sequence[Item], *, samples: int, temperature: float, seed: int) -> list[Pair]:
     """At most one pair a question, in the order of the questions.
 
-    `samples` answers are drawn for each. A pair needs a right and a wrong one among them; of several wrong ones the most
-    frequent is taken: it is what the model would most likely do wrong. Repeatable: every draw has a seed of its own.
+    `samples` answers are drawn for each. Where at least half are right, but not all, the first right and the first wrong
+    one are a pair. There a wrong answer is a slip, of which one can learn; where most are wrong the right one was luck,
+    and preferring it teaches to guess. Repeatable: every draw has a seed of its own.
     """
     tokenizer = engine.tokenizer
     pairs: list[Pair] = []
@@ -56,15 +57,13 @@ def sample_pairs(engine: Engine, items: Sequence[Item], *, samples: int, tempera
             ]
             outputs = engine.generate([p for p in prompts for _ in range(samples)], params)
             for i, (item, prompt) in enumerate(zip(chunk, prompts)):
-                right = right_reply(tokenizer, item)
+                right = tokenizer.decode(right_reply(tokenizer, item)).strip()
                 replies = [o.output_ids for o in outputs[i * samples : (i + 1) * samples] if o.finish_reason == "stop"]
-                wrong = Counter(
-                    tuple(r) for r in replies if tokenizer.decode(r).strip() != tokenizer.decode(right).strip()
-                )
-                if wrong and sum(wrong.values()) < len(replies):
-                    rejected = max(sorted(wrong), key=lambda r: wrong[r])
-                    chosen = next(r for r in replies if tuple(r) not in wrong)
-                    pairs.append(Pair(item.skill, item.question, prompt, chosen, list(rejected)))
+                marked = [(tokenizer.decode(reply).strip() == right, reply) for reply in replies]
+                right_ones = [reply for correct, reply in marked if correct]
+                wrong_ones = [reply for correct, reply in marked if not correct]
+                if wrong_ones and len(right_ones) >= len(wrong_ones):
+                    pairs.append(Pair(item.skill, item.question, prompt, right_ones[0], wrong_ones[0]))
             display.update(min(start + group, len(items)), f"{len(pairs)} pairs")
     return pairs
 

@@ -76,8 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         close = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "see cairn --help"
         return _mistake(f"unknown command {words[0]!r}; {hint}")
-    # OpenMP threads that spin while they wait starve everything else on a small machine; set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         # Intermixed: an optional positional may follow an option (cairn generate DIR --max-tokens 5 "Once").
         options = parser_for(words[0]).parse_intermixed_args(words[1:])

@@ -136,7 +136,8 @@ def add_options(parser: argparse.ArgumentParser, cls: type, base: Any | None = N
         flag = "--" + (prefix + leaf.path).replace("_", "-")
         shown = ", ".join(map(str, leaf.default)) if isinstance(leaf.default, tuple) else leaf.default
         words: dict[str, Any] = {"dest": f"option:{prefix}{leaf.path}", "default": argparse.SUPPRESS}
-        words["help"] = f"{leaf.metadata.get('help', '')} (default: {shown})".replace("%", "%%")
+        default = "" if shown in (None, "") else f" (default: {shown})"
+        words["help"] = f"{leaf.metadata.get('help', '')}{default}".replace("%", "%%")
         if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **words)
         elif typing.get_origin(kind) is tuple:

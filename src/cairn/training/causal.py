@@ -48,8 +48,10 @@ def target_logprobs(model: Transformer, batch: TokenBatch) -> tuple[torch.Tensor
 
     Logits are computed at counted positions alone: with a loss mask most positions need none.
     """
+    hidden_BTD = model.hidden(batch.inputs_BT)
     counted_BT = batch.targets_BT != IGNORED
-    hidden_ND = model.hidden(batch.inputs_BT)[counted_BT]
+    # Choosing rows costs a scatter in the backward pass: not where all are chosen.
+    hidden_ND = hidden_BTD.flatten(0, 1) if batch.counted == counted_BT.numel() else hidden_BTD[counted_BT]
     logits_NV = model.unembed(hidden_ND).float()
     logprobs_N = -F.cross_entropy(logits_NV, batch.targets_BT[counted_BT], reduction="none")
     return logprobs_N, counted_BT.nonzero()[:, 0]

@@ -44,7 +44,7 @@ class TrainConfig:
     checkpoint_every: int = option(100, "steps between checkpoints", minimum=1)
     device: str = option("auto", "auto, cpu, cuda or mps")
     precision: str = option("auto", "auto: bf16 on CUDA, else fp32", choices=("auto", "fp32", "bf16"))
-    compile: bool = option(False, "torch.compile the model (worth it on a GPU)")
+    compile: bool = option(False, "torch.compile the blocks (worth it on a GPU)")
 
 
 class Objective(Protocol):
@@ -99,7 +99,9 @@ def train(
         start, seconds, tokens = state["step"], state["seconds"], state["tokens"]
         set_rng_state(state["rng"])
         say(f"{title}: going on at step {start} of {config.steps}")
-    runner: Any = torch.compile(model) if config.compile else model
+    if config.compile:
+        for block in model.blocks:  # one compiled block serves all layers; objectives call more than `forward`
+            block.compile()
     log = MetricsLog(run / "metrics.jsonl", resume_step=start)
     last: dict[str, float] = {}
     sums: dict[str, float] = {}
@@ -114,7 +116,7 @@ def train(
             total = sum(data.weight(b) for b in batches)
             for batch in batches:
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                    loss_sum, _, metrics = objective.loss(runner, batch)
+                    loss_sum, _, metrics = objective.loss(model, batch)
                 if total > 0:
                     (loss_sum / total).backward()
                 tokens += data.tokens(batch)

@@ -216,7 +216,7 @@ def _largest(skills: "Skills", rng: Rng, held_out: bool) -> Item:
 
 def _addition(skills: "Skills", rng: Rng, held_out: bool) -> Item:
     def draw() -> Item:
-        a, b = (int(n) for n in rng.integers(0, 50, size=2))
+        a, b = (int(n) for n in rng.integers(0, 30, size=2))
         return Item("addition", f"What is {a} + {b}?", str(a + b))
 
     return _until(held_out, draw)
@@ -297,7 +297,7 @@ SKILLS = {
     "largest": 6,
     "addition": 18,
     "calculator": 4,
-    "declining": 4,
+    "declining": 6,
     "module": 6,
     "grounded": 4,
     "smalltalk": 2,
