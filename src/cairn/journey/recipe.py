@@ -74,10 +74,10 @@ RECIPES = {
         128,
         pretrain={"rows": 4, "echo_steps": 5, "train": {"steps": 30, "checkpoint_every": 10, "log_every": 5}},
         continued={"rows": 4, "replay": 0.25, "train": {"steps": 15, "checkpoint_every": 5, "log_every": 5}},
-        sft={"items": 3000, "batch_tokens": 512, "train": {"steps": 400, "checkpoint_every": 60, "log_every": 20}},
+        sft={"items": 3000, "batch_tokens": 512, "train": {"steps": 500, "checkpoint_every": 60, "log_every": 20}},
         dpo={
-            "questions": 200,
-            "samples": 8,
+            "questions": 500,
+            "samples": 4,
             "pairs_per_step": 4,
             "train": {"steps": 6, "checkpoint_every": 2, "log_every": 2},
         },
