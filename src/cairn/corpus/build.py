@@ -29,7 +29,7 @@ class CorpusConfig:
     valid_share: float = option(0.08, "share of documents held out for validation", minimum=0.0)
     general_bytes: int = option(1 << 30, "at most this many bytes of general training text", minimum=1000)
     domain_bytes: int = option(4_000_000, "at most this many bytes of domain training text", minimum=1000)
-    valid_bytes: int = option(300_000, "at most this many bytes of validation text each", minimum=500)
+    valid_bytes: int = option(160_000, "at most this many bytes of validation text each", minimum=500)
 
     def __post_init__(self) -> None:
         if not 0 < self.valid_share < 1:

@@ -58,14 +58,14 @@ RECIPES = {
     "stone": _recipe(
         "stone",
         256,
-        pretrain={"rows": 8, "echo": 0.1, "echo_steps": 600, "train": {"steps": 1600}},
+        pretrain={"rows": 8, "echo": 0.1, "echo_steps": 600, "train": {"steps": 1150}},
         continued={
             "rows": 8,
             "replay": 0.25,
             "echo": 0.1,
-            "train": {"steps": 250, "lr": 1.5e-3, "matrix_lr": 0.01, "warmup": 20},
+            "train": {"steps": 150, "lr": 1.5e-3, "matrix_lr": 0.01, "warmup": 20},
         },
-        sft={"items": 50000, "batch_tokens": 2048, "train": {"steps": 1200}},
+        sft={"items": 50000, "batch_tokens": 2048, "train": {"steps": 950}},
         dpo={"questions": 3000, "train": {"steps": 80, "lr": 2e-4, "matrix_lr": 1e-3, "warmup": 10, "log_every": 5}},
     ),
     # Everything in a minute on one core, for tests: it runs every stage and learns little more than to say yes or no.
