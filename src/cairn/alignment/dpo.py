@@ -30,9 +30,9 @@ from cairn.training.stage import train_stage
 class DPOConfig:
     questions: int = option(6000, "questions that the model answers for the pairs", minimum=1)
     samples: int = option(4, "answers to each", minimum=2)
-    temperature: float = option(1.0, "how freely the answers are drawn", minimum=0.01)
-    beta: float = option(0.1, "how strongly the policy is held to the reference", minimum=0.0001)
-    nll: float = option(0.2, "weight of the chosen answer's mean cross-entropy beside the loss (RPO)", minimum=0)
+    temperature: float = option(1.5, "how freely the answers are drawn", minimum=0.01)
+    beta: float = option(0.3, "how strongly the policy is held to the reference", minimum=0.0001)
+    nll: float = option(1.0, "weight of the chosen answer's mean cross-entropy beside the loss (RPO)", minimum=0)
     pairs_per_step: int = option(32, "pairs a step", minimum=1)
     train: TrainConfig = option(TrainConfig(), "the training loop")
 
