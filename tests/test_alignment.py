@@ -16,7 +16,7 @@ from cairn.alignment.dpo import (
     preference_accuracy,
     reference_logprobs,
 )
-from cairn.alignment.preferences import balance, right_reply, split
+from cairn.alignment.preferences import balance, right_reply, select, split
 from cairn.corpus.skills import Item
 from cairn.inference import Engine
 from cairn.models import Transformer, preset
@@ -141,9 +141,17 @@ def test_pairs_are_right_over_wrong_and_repeatable(tokenizer):
     assert draws[0] == draws[1]
     assert draws[0]
     for pair in draws[0]:
-        assert pair.chosen == good
+        assert pair.chosen == good  # its own where it had one, else the exact answer
         assert pair.rejected != good
         assert pair.prompt == prompt
+        assert 0 <= pair.right < 1
+
+
+def test_slips_come_first_and_luck_only_when_it_must():
+    pairs = [Pair("s", str(i), [1], [2], [3], share) for i, share in enumerate([0.0] * 4 + [0.25] * 4 + [0.75] * 4)]
+    assert select(pairs, 4) == pairs[8:]
+    assert select(pairs, 5) == pairs[4:]
+    assert select(pairs, 9) == pairs
 
 
 def test_held_out_pairs_share_no_question():

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cairn.alignment.preferences import Pair, balance, read_pairs, sample_pairs, split, write_pairs
+from cairn.alignment.preferences import Pair, balance, read_pairs, sample_pairs, select, split, write_pairs
 from cairn.alignment.sft import skills_of
 from cairn.core.compute import pick_device
 from cairn.core.config import option, to_dict
@@ -141,12 +141,12 @@ def dpo(config: DPOConfig, model: Path | str, corpus: Path | str, out: Path | st
     def build(run: Path):
         net, tokenizer = load(model)
         pairs = _pairs(config, net, tokenizer, source, run / "pairs.jsonl")
-        training, held = split(pairs)
+        training, held = split(select(pairs, least=8 * config.pairs_per_step))
         training = balance(training)
-        if len(training) < 2:
+        if len(training) < 2 or not held:
             raise UserError(
-                f"only {len(training)} preference pairs came out of {config.questions} questions: the model is always right or "
-                "always wrong; raise --questions or --temperature, or train it with cairn sft first"
+                f"only {len(training)} preference pairs came out of {config.questions} questions: the model is nearly "
+                "always right; raise --questions or --temperature"
             )
         data = PairData(training, net, config.pairs_per_step, config.train.seed, config.train.device)
         reference_2N = reference_logprobs(net, held)

@@ -20,13 +20,17 @@ HELD_OUT = 0.2  # share of questions whose pairs are kept for the test
 
 @dataclass(frozen=True)
 class Pair:
-    """prompt, chosen and rejected are token ids; both answers end with their end-of-turn token."""
+    """prompt, chosen and rejected are token ids; both answers end with their end-of-turn token.
+
+    right: the share of the model's answers to this question that were right.
+    """
 
     skill: str
     question: str
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
+    right: float = 1.0
 
 
 def right_reply(tokenizer: Tokenizer, item: Item) -> list[int]:
@@ -39,9 +43,8 @@ def right_reply(tokenizer: Tokenizer, item: Item) -> list[int]:
 def sample_pairs(engine: Engine, items: Sequence[Item], *, samples: int, temperature: float, seed: int) -> list[Pair]:
     """At most one pair a question, in the order of the questions.
 
-    `samples` answers are drawn for each. Where at least half are right, but not all, the first right and the first wrong
-    one are a pair. There a wrong answer is a slip, of which one can learn; where most are wrong the right one was luck,
-    and preferring it teaches to guess. Repeatable: every draw has a seed of its own.
+    `samples` answers are drawn for each. The first right one is preferred to the first wrong one; where none is right, the
+    answer that would have been is. Repeatable: every draw has a seed of its own.
     """
     tokenizer = engine.tokenizer
     pairs: list[Pair] = []
@@ -57,19 +60,36 @@ def sample_pairs(engine: Engine, items: Sequence[Item], *, samples: int, tempera
             ]
             outputs = engine.generate([p for p in prompts for _ in range(samples)], params)
             for i, (item, prompt) in enumerate(zip(chunk, prompts)):
-                right = tokenizer.decode(right_reply(tokenizer, item)).strip()
+                reply_ids = right_reply(tokenizer, item)
+                right = tokenizer.decode(reply_ids).strip()
                 replies = [o.output_ids for o in outputs[i * samples : (i + 1) * samples] if o.finish_reason == "stop"]
-                marked = [(tokenizer.decode(reply).strip() == right, reply) for reply in replies]
+                marked = [(tokenizer.decode(ids).strip() == right, ids) for ids in replies]
                 right_ones = [reply for correct, reply in marked if correct]
                 wrong_ones = [reply for correct, reply in marked if not correct]
-                if wrong_ones and len(right_ones) >= len(wrong_ones):
-                    pairs.append(Pair(item.skill, item.question, prompt, right_ones[0], wrong_ones[0]))
+                if wrong_ones:
+                    chosen = right_ones[0] if right_ones else reply_ids
+                    share = len(right_ones) / len(replies)
+                    pairs.append(Pair(item.skill, item.question, prompt, chosen, wrong_ones[0], share))
             display.update(min(start + group, len(items)), f"{len(pairs)} pairs")
     return pairs
 
 
 def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def select(pairs: Sequence[Pair], least: int) -> list[Pair]:
+    """The pairs of questions that the model mostly answers right; if these are fewer than `least`, of those it sometimes
+    does; else all.
+
+    Where most answers are right, a wrong one is a slip, of which one can learn. Where most are wrong the right one was
+    luck, and preferring it teaches to guess (docs/experiments.md).
+    """
+    for bound in (0.5, 0.01):
+        chosen = [p for p in pairs if p.right >= bound]
+        if len(chosen) >= least:
+            return chosen
+    return list(pairs)
 
 
 def balance(pairs: Sequence[Pair], largest_share: float = 0.25) -> list[Pair]:

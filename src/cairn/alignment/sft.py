@@ -21,6 +21,8 @@ from cairn.tokenizers.chat import Message
 from cairn.training import CausalLM, ExampleData, TrainConfig, train
 from cairn.training.stage import train_stage
 
+REPLAY_TOKENS = 64  # a piece of plain text, about as long as a conversation
+
 
 @dataclass(frozen=True)
 class SFTConfig:
@@ -28,6 +30,9 @@ class SFTConfig:
     batch_tokens: int = option(4096, "padded tokens a step, about", minimum=16)
     context: int = option(256, "longest conversation in tokens; longer ones are left out and counted", minimum=16)
     multi_turn: float = option(0.1, "share of conversations with two questions", minimum=0)
+    replay: float = option(
+        0.0, "pieces of plain text for each conversation, against forgetting how to write", minimum=0
+    )
     train: TrainConfig = option(TrainConfig(), "the training loop")
 
 
@@ -53,6 +58,21 @@ def encode(tokenizer: Tokenizer, talks: Sequence[Sequence[Message]]) -> list[tup
     return [tokenizer.encode_chat_masked(talk) for talk in talks]
 
 
+def replay(tokenizer: Tokenizer, corpus: Corpus, count: int, seed: int) -> list[tuple[list[int], list[bool]]]:
+    """`count` pieces of REPLAY_TOKENS tokens from both corpora, all of which carry loss."""
+    rng = np.random.default_rng([seed, 19])
+    texts = [text for part in ("general-train", "domain-train") for text in corpus.texts(part)]
+    sizes = np.array([len(text) for text in texts], dtype=np.float64)
+    pieces = []
+    for which in rng.choice(len(texts), size=count, p=sizes / sizes.sum()):
+        text = texts[int(which)]
+        start = int(rng.integers(max(1, len(text) - 8 * REPLAY_TOKENS)))
+        # A token is rarely longer than 8 characters; the first one, perhaps half a word, is only context.
+        ids = tokenizer.encode(text[start : start + 8 * REPLAY_TOKENS])[: REPLAY_TOKENS + 1]
+        pieces.append((ids, [True] * len(ids)))
+    return pieces
+
+
 def sft(config: SFTConfig, model: Path | str, corpus: Path | str, out: Path | str) -> dict[str, Any]:
     """Fine-tune a model directory on the skills of a corpus. Returns the new directory's cairn.json."""
     source = Corpus(corpus)
@@ -63,6 +83,7 @@ def sft(config: SFTConfig, model: Path | str, corpus: Path | str, out: Path | st
         net, tokenizer = load(model)
         items = skills_of(source).training(config.items, config.train.seed)
         examples = encode(tokenizer, conversations(items, config.multi_turn, config.train.seed))
+        examples += replay(tokenizer, source, round(config.replay * len(examples)), config.train.seed)
         data = ExampleData(
             examples,
             batch_tokens=config.batch_tokens,

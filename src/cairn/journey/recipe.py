@@ -66,7 +66,7 @@ RECIPES = {
             "train": {"steps": 150, "lr": 1.5e-3, "matrix_lr": 0.01, "warmup": 20},
         },
         sft={"items": 50000, "batch_tokens": 2048, "train": {"steps": 950}},
-        dpo={"questions": 3000, "train": {"steps": 60, "lr": 1e-4, "matrix_lr": 2e-4, "warmup": 10, "log_every": 5}},
+        dpo={"questions": 3000, "train": {"steps": 60, "lr": 5e-5, "matrix_lr": 1e-4, "warmup": 10, "log_every": 5}},
     ),
     # Everything in a minute on one core, for tests: it runs every stage and learns little more than to say yes or no.
     "pebble": _recipe(
