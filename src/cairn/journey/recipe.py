@@ -65,7 +65,7 @@ RECIPES = {
             "echo": 0.1,
             "train": {"steps": 150, "lr": 1.5e-3, "matrix_lr": 0.01, "warmup": 20},
         },
-        sft={"items": 50000, "batch_tokens": 2048, "train": {"steps": 950}},
+        sft={"items": 50000, "batch_tokens": 2048, "replay": 0.04, "train": {"steps": 1100}},
         dpo={"questions": 3000, "train": {"steps": 60, "lr": 5e-5, "matrix_lr": 1e-4, "warmup": 10, "log_every": 5}},
     ),
     # Everything in a minute on one core, for tests: it runs every stage and learns little more than to say yes or no.
