@@ -146,7 +146,7 @@ def test_other_settings_are_refused_by_name(journey):
     out, _, _ = journey
     done = subprocess.run(command(out, "--sft.items", "300"), capture_output=True, text=True)
     assert done.returncode == 2
-    assert "sft.items: 400 -> 300" in done.stderr
+    assert "sft.items: 3000 -> 300" in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("cairn:")]) == 1
     assert "Traceback" not in done.stderr
 
@@ -163,3 +163,21 @@ def test_a_stage_alone_gives_the_same_model(journey, tmp_path):
     done = subprocess.run([sys.executable, "-m", "cairn.cli.main", *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert hashes(tmp_path)["mine/model.safetensors"] == hashes(out)["sft/model.safetensors"]
+
+
+def test_a_mistaken_start_can_be_corrected(tmp_path):
+    """Before there is a corpus there is nothing to lose: other settings begin anew instead of being refused."""
+    import dataclasses
+
+    from cairn.core.errors import UserError
+    from cairn.journey.recipe import RECIPES
+    from cairn.journey.run import Journey
+
+    right = RECIPES["pebble"]
+    wrong = dataclasses.replace(right, corpus=dataclasses.replace(right.corpus, data=str(tmp_path / "nowhere")))
+    with pytest.raises(UserError, match="nowhere"):
+        Journey(wrong, tmp_path / "run", threads=1).run()
+    assert Journey(right, tmp_path / "run").recipe == right
+    (tmp_path / "run" / "corpus").mkdir()
+    with pytest.raises(UserError, match=r"corpus\.data"):
+        Journey(wrong, tmp_path / "run")

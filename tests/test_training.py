@@ -285,32 +285,42 @@ def test_checkpoint_of_other_settings_is_refused(tmp_path):
         train(tiny(), CausalLM(), ListData([batch]), config, tmp_path, title="a", inputs=2)
 
 
-def test_no_space_is_one_line_and_leaves_nothing_that_looks_complete(tmp_path, corpus):
+@pytest.mark.parametrize("command", ["corpus", "pretrain"])
+def test_no_space_is_one_line_and_leaves_nothing_that_looks_complete(tmp_path, corpus, model_directory, command):
     """A file-size limit stands in for a full disk: the kernel answers the write with an error in the same place."""
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
-        "from cairn.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])));"
+        "from cairn.cli.main import main; sys.exit(main(sys.argv[2:]))"
     )
-    out = tmp_path / "corpus"
-    done = subprocess.run([sys.executable, "-c", code, "corpus", "--out", str(out)], capture_output=True, text=True)
+    out = tmp_path / "out"
+    words = {
+        "corpus": ["60000", "corpus", "--out", out],
+        "pretrain": ["150000", "pretrain", "--corpus", corpus.path, "--model", model_directory, "--out", out]
+        + ["--train.steps", "4", "--train.checkpoint-every", "2", "--context", "32", "--threads", "1"],
+    }[command]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert [
+        line for line in done.stderr.splitlines() if line.startswith("cairn: ")
+    ] == done.stderr.strip().splitlines()[-1:]
     assert "no space left" in done.stderr
-    assert not list(tmp_path.iterdir())
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_interrupt_says_that_it_goes_on(tmp_path):
+    words = ["journey", "--preset", "pebble", "--threads", "1", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "cairn.cli.main", "corpus", "--out", str(tmp_path / "c")],
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-m", "cairn.cli.main", *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
-    time.sleep(2.5)
+    while not (tmp_path / "run" / "journey.json").exists():  # it has begun
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
     os.kill(process.pid, signal.SIGINT)
     _, error = process.communicate()
-    if process.returncode == 0:
-        pytest.skip("it was done before it could be interrupted")
     assert process.returncode == 130
-    assert "interrupted" in error
+    assert "interrupted; the same command goes on where it was" in error
     assert "Traceback" not in error

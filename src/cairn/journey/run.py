@@ -72,6 +72,10 @@ class Journey:
             raise UserError(f"{self.out} is a file; choose another --out")
         if marker.exists():
             state = read_json(marker)
+            begun = (self.out / "corpus").exists()  # before, there is nothing to lose: a mistyped --data, say
+            if state["recipe"] != wanted and not begun:
+                state = {"recipe": wanted, "threads": threads or state["threads"], "seconds": 0.0}
+                write_json(marker, state)
             if state["recipe"] != wanted:
                 changed = ", ".join(_differences(state["recipe"], wanted))
                 raise UserError(

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from cairn.core.errors import UserError
 from cairn.core.files import atomic_directory, hash_file, read_json, write_json
+from cairn.core.tensors import save_tensors
 from cairn.models.config import ModelConfig
 from cairn.models.families import Tensors, from_hugging_face, read_config, to_hugging_face, write_config
 from cairn.models.transformer import Transformer
@@ -95,11 +95,11 @@ def _write_weights(directory: Path, tensors: Tensors, shard_bytes: int) -> list[
         shards[-1][name] = tensor
         size += bytes_
     if len(shards) == 1:
-        save_file(shards[0], directory / WEIGHTS, metadata={"format": "pt"})
+        save_tensors(shards[0], directory / WEIGHTS, metadata={"format": "pt"})
         return [WEIGHTS]
     names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     for name, shard in zip(names, shards):
-        save_file(shard, directory / name, metadata={"format": "pt"})
+        save_tensors(shard, directory / name, metadata={"format": "pt"})
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     where = {tensor: name for name, shard in zip(names, shards) for tensor in shard}
     write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": where})

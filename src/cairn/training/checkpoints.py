@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from cairn.core.errors import UserError
 from cairn.core.files import atomic_directory, hash_file, read_json, write_json
 from cairn.core.progress import say
+from cairn.core.tensors import save_tensors
 from cairn.training.optimizers import Optimizer
 
 KEPT = 2  # the newest and one to fall back on
@@ -24,8 +25,8 @@ def save_checkpoint(
 ) -> None:
     with atomic_directory(folder / f"step-{step:07d}") as directory:
         tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}  # a tied matrix once
-        save_file(tensors, directory / "model.safetensors")
-        save_file(optimizer.state_tensors(), directory / "optimizer.safetensors")
+        save_tensors(tensors, directory / "model.safetensors")
+        save_tensors(optimizer.state_tensors(), directory / "optimizer.safetensors")
         hashes = {n: hash_file(directory / n) for n in ("model.safetensors", "optimizer.safetensors")}
         write_json(directory / "state.json", state | {"step": step, "hashes": hashes})
     for old in sorted(p for p in folder.glob("step-*") if p.suffix == "")[:-KEPT]:
