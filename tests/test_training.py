@@ -296,8 +296,24 @@ def test_no_space_is_one_line_and_leaves_nothing_that_looks_complete(tmp_path, c
     out = tmp_path / "out"
     words = {
         "corpus": ["60000", "corpus", "--out", out],
-        "pretrain": ["150000", "pretrain", "--corpus", corpus.path, "--model", model_directory, "--out", out]
-        + ["--train.steps", "4", "--train.checkpoint-every", "2", "--context", "32", "--threads", "1"],
+        "pretrain": [
+            "150000",
+            "pretrain",
+            "--corpus",
+            corpus.path,
+            "--model",
+            model_directory,
+            "--out",
+            out,
+            "--train.steps",
+            "4",
+            "--train.checkpoint-every",
+            "2",
+            "--context",
+            "32",
+            "--threads",
+            "1",
+        ],
     }[command]
     done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 2
