@@ -41,7 +41,8 @@ def loss_curves(curves: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
         panels = figure.subplots(1, len(curves), squeeze=False)[0]
         for axes, (name, rows) in zip(panels, curves):
             tokens = np.array([row["tokens"] for row in rows]) / 1e6
-            loss = np.array([row["loss"] for row in rows])
+            # DPO's loss holds the cross-entropy of the chosen answers too; ln 2 belongs to the preference alone.
+            loss = np.array([row.get("preference_loss", row["loss"]) for row in rows])
             axes.plot(tokens, loss, color=MUTED, linewidth=0.8)
             axes.plot(tokens, _smooth(loss), color=ACCENT, linewidth=1.8)
             if name == "dpo":

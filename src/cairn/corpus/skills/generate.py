@@ -297,7 +297,7 @@ SKILLS = {
     "largest": 6,
     "addition": 18,
     "calculator": 4,
-    "declining": 6,
+    "declining": 10,
     "module": 6,
     "grounded": 4,
     "smalltalk": 2,
