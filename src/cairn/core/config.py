@@ -126,16 +126,16 @@ def _leaves(cls: Any, base: Any, prefix: str = "") -> list[_Leaf]:
     return found
 
 
-def add_options(parser: argparse.ArgumentParser, cls: type, base: Any | None = None, prefix: str = "") -> None:
+def add_options(parser: argparse.ArgumentParser, cls: type, base: Any | None = None) -> None:
     """Add `--key VALUE` for every field of `cls`; nested dataclasses become `--part.key`."""
     base = base if base is not None else cls()
     for leaf in _leaves(cls, base):
         kind = leaf.kind
         if typing.get_origin(kind) in (types.UnionType, Union):
             kind = next(o for o in typing.get_args(kind) if o is not type(None))
-        flag = "--" + (prefix + leaf.path).replace("_", "-")
+        flag = "--" + leaf.path.replace("_", "-")
         shown = ", ".join(map(str, leaf.default)) if isinstance(leaf.default, tuple) else leaf.default
-        words: dict[str, Any] = {"dest": f"option:{prefix}{leaf.path}", "default": argparse.SUPPRESS}
+        words: dict[str, Any] = {"dest": f"option:{leaf.path}", "default": argparse.SUPPRESS}
         default = "" if shown in (None, "") else f" (default: {shown})"
         words["help"] = f"{leaf.metadata.get('help', '')}{default}".replace("%", "%%")
         if kind is bool:
@@ -148,13 +148,13 @@ def add_options(parser: argparse.ArgumentParser, cls: type, base: Any | None = N
             parser.add_argument(flag, type=kind, choices=choices, metavar=metavar, **words)
 
 
-def read_options(cls: type[T], arguments: argparse.Namespace, base: T, prefix: str = "") -> T:
+def read_options(cls: type[T], arguments: argparse.Namespace, base: T) -> T:
     """`base` with what was typed on the command line in its place."""
     tree: dict[str, Any] = {}
     for key, value in vars(arguments).items():
-        if not key.startswith(f"option:{prefix}"):
+        if not key.startswith("option:"):
             continue
-        *parents, last = key.removeprefix(f"option:{prefix}").split(".")
+        *parents, last = key.removeprefix("option:").split(".")
         node = tree
         for part in parents:
             node = node.setdefault(part, {})
