@@ -15,7 +15,8 @@ from cairn.core.config import option, to_dict
 from cairn.core.errors import UserError
 from cairn.core.files import atomic_directory, fingerprint, hash_file, hash_unit, read_json, write_json
 from cairn.corpus import library
-from cairn.corpus.sources import Document, Quarantine, read_folder
+from cairn.corpus.documents import Document, Quarantine
+from cairn.corpus.sources import read_folder
 
 PARTS = ("general-train", "general-valid", "domain-train", "domain-valid")
 
@@ -161,7 +162,7 @@ def _limit(documents: list[Document], bound: int) -> list[Document]:
 
 
 def _write(path: Path, documents: list[Document]) -> dict[str, int]:
-    _write_lines(path, (asdict(d) for d in documents))
+    _write_lines(path, ({"id": d.id, "text": d.text} for d in documents))
     return {"documents": len(documents), "bytes": sum(len(d.text.encode("utf-8", "surrogatepass")) for d in documents)}
 
 

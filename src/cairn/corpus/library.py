@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cairn.corpus.sources import Document
+from cairn.corpus.documents import Document
 
 # Not part of what a program uses: tests, packages installed beside the library, build leftovers.
 SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib-dynload", "ensurepip"}

@@ -1,43 +1,17 @@
 """Where documents come from: a person's folder. Bad records are counted and kept for the report, never silently lost."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 
 from cairn.core.errors import UserError
+from cairn.corpus.documents import Document, Quarantine
 
 SUFFIXES = (".txt", ".md", ".py", ".jsonl", ".parquet")
 MAX_FILE = 1 << 30  # bytes of a text file that is read whole
-SHOWN = 20  # quarantined records listed in full
-
-
-@dataclass(frozen=True)
-class Document:
-    """A text with a name that is unique in its corpus."""
-
-    id: str
-    text: str
-
-
-@dataclass
-class Quarantine:
-    """What was left out and why."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: list[dict[str, str]] = field(default_factory=list)
-
-    def add(self, where: str, reason: str) -> None:
-        self.counts[reason] += 1
-        if len(self.examples) < SHOWN:
-            self.examples.append({"where": where, "reason": reason})
-
-    def summary(self) -> str:
-        return ", ".join(f"{n} x {reason}" for reason, n in sorted(self.counts.items())) or "none"
 
 
 def read_folder(path: Path | str, quarantine: Quarantine) -> Iterator[Document]:
