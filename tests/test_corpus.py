@@ -45,7 +45,7 @@ def test_every_record_is_read_or_counted(folder):
         "empty": 1,
         "file type .jpg is not read": 1,
     }
-    assert {"where": "c.jsonl:2", "reason": "line is not JSON"} in quarantine.examples
+    assert {"where": "c.jsonl@31", "reason": "line is not JSON"} in quarantine.examples
 
 
 def test_split_shares_no_document(folder, tmp_path):

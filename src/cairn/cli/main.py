@@ -16,7 +16,11 @@ from cairn.core.errors import UserError
 COMMANDS = {
     "journey": ("journey", "take text through every stage to an assistant and its report"),
     "corpus": ("corpus", "read, split and store a corpus"),
-    "tokenizer": ("tokenizer", "train a byte-level BPE on a corpus"),
+    "corpus build": ("corpus_build", "clean, deduplicate and encode a large corpus by a recipe"),
+    "corpus download": ("corpus_download", "fetch a named corpus, with checksum, going on where it stopped"),
+    "tokenizer": ("tokenizer", "train a tokenizer on a corpus or a folder"),
+    "tokenizer compare": ("tokenizer_compare", "one text under several tokenizers: tokens, languages, cost, pieces"),
+    "tokenizer convert": ("tokenizer_convert", "read a tokenizer of any form, write another"),
     "pretrain": ("pretrain", "train a base model, or go on training one on another corpus"),
     "sft": ("sft", "teach a base model to answer in chat form"),
     "dpo": ("dpo", "prefer a model's right answers over its wrong ones"),
@@ -29,7 +33,7 @@ COMMANDS = {
     "serve": ("serve", "serve a model over HTTP as OpenAI does, with a chat page"),
 }
 
-RESUMABLE = {"journey", "pretrain", "sft", "dpo"}
+RESUMABLE = {"journey", "corpus build", "corpus download", "pretrain", "sft", "dpo"}
 
 EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130
 
@@ -52,7 +56,8 @@ def parser_for(command: str) -> argparse.ArgumentParser:
 
 
 def usage() -> str:
-    lines = [f"  {name:<11} {help}" for name, (_, help) in COMMANDS.items()]
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}} {help}" for name, (_, help) in COMMANDS.items()]
     return (
         "usage: cairn COMMAND [OPTIONS]\n\nA language model, stone by stone.\n\n"
         + "\n".join(lines)
@@ -70,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"cairn {version('cairn')}")
         return 0
+    # A command of two words ("corpus build") goes before the one its first word names.
+    if " ".join(words[:2]) in COMMANDS:
+        words[:2] = [" ".join(words[:2])]
     if words[0] not in COMMANDS:
         import difflib
 

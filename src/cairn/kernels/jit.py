@@ -5,3 +5,5 @@ import functools
 from numba import njit
 
 kernel = functools.partial(njit, cache=True, nogil=True)
+# A call costs as much as several characters' work: numba passes an array as seven values and counts references to it.
+inlined = functools.partial(njit, inline="always", nogil=True)

@@ -10,8 +10,9 @@ sorted code points of the GPT-2 alphabet, again as there, so that both libraries
 
 import heapq
 import itertools
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
+from typing import Protocol
 
 Pair = tuple[int, int]
 
@@ -47,100 +48,41 @@ def merge(ids: list[int], pair: Pair, new: int) -> list[int]:
 def train_reference(chunks: Mapping[bytes, int], first_byte_id: int, merges: int) -> list[tuple[Pair, int]]:
     """The definition: count all pairs, take the best, merge, repeat. `chunks` maps each distinct chunk to its count.
 
-    Returns the merges in order with the id each creates. A pair whose joined bytes already have an id reuses it.
+    Returns the merges in order with the id each creates. A pair whose joined bytes already have an id reuses it. What is
+    used to train is `cairn.kernels.bpe.learn_merges`, which recounts only what a merge changes; both learn the same.
     """
-    return _train(chunks, first_byte_id, merges, _reference_pairs)
-
-
-def train(chunks: Mapping[bytes, int], first_byte_id: int, merges: int) -> list[tuple[Pair, int]]:
-    """As `train_reference`, but a merge only recounts the chunks that contain its pair."""
-    return _train(chunks, first_byte_id, merges, _IncrementalPairs)
-
-
-def _train(chunks: Mapping[bytes, int], first_byte_id: int, merges: int, counter) -> list[tuple[Pair, int]]:
     order = sorted(range(256), key=lambda b: BYTE_TO_CHAR[b])
     byte_id = {b: first_byte_id + i for i, b in enumerate(order)}
     content = {i: bytes([b]) for b, i in byte_id.items()}
     known = {b: i for i, b in content.items()}
-    words = sorted(chunks)  # a fixed order, whatever order the chunks were counted in
-    pairs = counter([[byte_id[b] for b in word] for word in words], [chunks[word] for word in words])
+    words = [([byte_id[b] for b in chunk], count) for chunk, count in chunks.items()]
     learned: list[tuple[Pair, int]] = []
     while len(learned) < merges:
-        best = pairs.best()
-        if best is None:
+        total: Counter[Pair] = Counter()
+        for word, count in words:
+            for pair in itertools.pairwise(word):
+                total[pair] += count
+        if not total:
             break
+        best = min(total, key=lambda p: (-total[p], p))
         joined = content[best[0]] + content[best[1]]
         new = known.setdefault(joined, first_byte_id + len(known))
         content[new] = joined
         learned.append((best, new))
-        pairs.apply(best, new)
+        words = [(merge(word, best, new), count) for word, count in words]
     return learned
 
 
-class _reference_pairs:  # noqa: N801 (a counter, named beside the function that uses it)
-    def __init__(self, words: list[list[int]], counts: list[int]):
-        self.words, self.counts = words, counts
+class Ranks(Protocol):
+    """Pair -> (rank, new id); a dictionary, or anything else that can be asked."""
 
-    def best(self) -> Pair | None:
-        total: Counter[Pair] = Counter()
-        for word, count in zip(self.words, self.counts):
-            for pair in itertools.pairwise(word):
-                total[pair] += count
-        return min(total, key=lambda p: (-total[p], p)) if total else None
-
-    def apply(self, pair: Pair, new: int) -> None:
-        self.words = [merge(word, pair, new) for word in self.words]
+    def get(self, pair: Pair, /) -> tuple[int, int] | None: ...
 
 
-class _IncrementalPairs:
-    """Pair counts kept up to date, an index from pair to the words that hold it, and a heap that may be stale."""
-
-    def __init__(self, words: list[list[int]], counts: list[int]):
-        self.words, self.counts = words, counts
-        self.total: defaultdict[Pair, int] = defaultdict(int)
-        self.where: defaultdict[Pair, set[int]] = defaultdict(set)
-        for index, word in enumerate(words):
-            for pair in itertools.pairwise(word):
-                self.total[pair] += counts[index]
-                self.where[pair].add(index)
-        self.heap = [(-count, pair) for pair, count in self.total.items()]
-        heapq.heapify(self.heap)
-
-    def best(self) -> Pair | None:
-        while self.heap:
-            count, pair = heapq.heappop(self.heap)
-            actual = self.total.get(pair, 0)
-            if actual == -count:
-                if actual > 0:
-                    return pair
-            elif actual > 0:
-                heapq.heappush(self.heap, (-actual, pair))
-        return None
-
-    def apply(self, pair: Pair, new: int) -> None:
-        changed: set[Pair] = set()
-        for index in self.where.pop(pair):
-            word, count = self.words[index], self.counts[index]
-            merged = merge(word, pair, new)
-            if len(merged) == len(word):
-                continue  # the index remembers words that lost the pair to an earlier merge
-            for old in itertools.pairwise(word):
-                self.total[old] -= count
-            for fresh in itertools.pairwise(merged):
-                self.total[fresh] += count
-                self.where[fresh].add(index)
-                if new in fresh:
-                    changed.add(fresh)
-            self.words[index] = merged
-        self.total.pop(pair, None)
-        for fresh in changed:
-            heapq.heappush(self.heap, (-self.total[fresh], fresh))
-
-
-def encode_chunk(chunk: bytes, byte_id: Mapping[int, int], ranks: Mapping[Pair, tuple[int, int]]) -> list[int]:
+def encode_chunk(chunk: bytes, byte_id: Mapping[int, int], ranks: Ranks) -> list[int]:
     """Apply the earliest learned merge that is present, leftmost first, until none is.
 
-    `ranks` maps a pair to (rank, new id). A linked list and a heap make it O(n log n), also on hostile input.
+    A linked list and a heap make it O(n log n), also on hostile input.
     """
     ids = [byte_id[b] for b in chunk]
     count = len(ids)

@@ -1,93 +1,115 @@
-"""The tokenizer that every stage shares: byte-level BPE, special tokens, chat template, files of Hugging Face's form."""
+"""The tokenizer that every stage shares: a model that cuts text, special tokens, a chat template, streaming."""
 
 import codecs
-import functools
-import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import regex
 
 from cairn.core.errors import UserError
-from cairn.core.files import fingerprint, read_json, write_json
-from cairn.tokenizers import bpe, chat, pretokenize
-
-CACHED_CHUNKS = 1 << 16  # distinct chunks remembered with their ids; words repeat (Zipf)
+from cairn.core.files import fingerprint
+from cairn.tokenizers import chat, pretokenize
+from cairn.tokenizers.byte_level import train_byte_level
+from cairn.tokenizers.model import Model, Span
 
 
 class Tokenizer:
     """Text <-> ids.
 
-    vocab: token text in the GPT-2 byte alphabet -> id. merges: pairs of such texts in order of rank. special: text of a
-    special token -> id. Ids need not be contiguous. Equal to `tokenizers` (Hugging Face) on the same file.
+    model: how ordinary text is cut (byte-level BPE, Unigram, WordPiece, ...). special: text of a special token -> id.
+    names: what special tokens are for ("bos", "eos", "pad", "unk", "cls", "sep", "mask") -> their text. around: special
+    tokens that `encode(..., add_special=True)` puts before and after a text. strip_left, strip_right: special tokens that
+    swallow the white space beside them. shown: special tokens that `decode(..., skip_special=True)` keeps.
+    Equal to `tokenizers` (Hugging Face) on the same file.
     """
 
     def __init__(
         self,
-        vocab: dict[str, int],
-        merges: Sequence[tuple[str, str]],
-        special: dict[str, int],
+        model: Model,
+        special: Mapping[str, int] | None = None,
         *,
-        pattern: str = pretokenize.QWEN2,
         chat_template: str | None = None,
-        bos: str | None = None,
-        eos: str | None = None,
-        pad: str | None = None,
-        add_prefix_space: bool = False,
+        names: Mapping[str, str | None] | None = None,
+        around: tuple[Sequence[str], Sequence[str]] = ((), ()),
+        strip_left: Iterable[str] = (),
+        strip_right: Iterable[str] = (),
+        shown: Iterable[str] = (),
     ):
-        self.vocab, self.merges, self.special = dict(vocab), list(merges), dict(special)
-        self.pattern, self.chat_template, self.add_prefix_space = pattern, chat_template, add_prefix_space
-        self.bos, self.eos, self.pad = bos, eos, pad
-        for name in (bos, eos, pad):
-            if name is not None and name not in self.special:
-                raise UserError(f"tokenizer: {name!r} is named as a special token, but has no id")
-        missing = [c for c in bpe.CHAR_TO_BYTE if c not in self.vocab]
-        if missing:
-            raise UserError(f"tokenizer: {len(missing)} of the 256 bytes have no token; only byte-level BPE is read")
-        self._byte_id = {b: self.vocab[c] for b, c in bpe.BYTE_TO_CHAR.items()}
-        try:
-            self._ranks = {
-                (self.vocab[left], self.vocab[right]): (rank, self.vocab[left + right])
-                for rank, (left, right) in reversed(list(enumerate(self.merges)))
-            }
-            self._bytes = {i: bytes(bpe.CHAR_TO_BYTE[c] for c in text) for text, i in self.vocab.items()}
-        except KeyError as error:
-            raise UserError(f"tokenizer: the merges and the vocabulary do not fit together ({error})") from None
-        self._bytes |= {i: text.encode() for text, i in self.special.items()}
-        # A vocabulary entry may also be a special token (GPT-2's <|endoftext|>): the special meaning wins.
+        self.model, self.special, self.chat_template = model, dict(special or {}), chat_template
+        self.names = {name: text for name, text in (names or {}).items() if text is not None}
+        self.around = (tuple(around[0]), tuple(around[1]))
+        self.strip_left, self.strip_right, self.shown = frozenset(strip_left), frozenset(strip_right), frozenset(shown)
+        for name, token in [*self.names.items(), *(("around", token) for side in self.around for token in side)]:
+            if token not in self.special:
+                raise UserError(f"tokenizer: {name} token {token!r} is not among the special tokens")
+        taken: dict[int, str] = {}
+        for text, token in self.special.items():
+            if not text:
+                raise UserError("tokenizer: a special token has no text")
+            if taken.setdefault(token, text) != text:
+                raise UserError(f"tokenizer: the special tokens {taken[token]!r} and {text!r} have the same id {token}")
+        self._special_bytes = {i: text.encode() for text, i in self.special.items()}
+        self._skipped = frozenset(i for text, i in self.special.items() if text not in self.shown)
+        # Longest first: of two special tokens that start alike the longer one is meant.
         longest_first = sorted(self.special, key=len, reverse=True)
-        self._special_pattern = regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
-        self._encode_chunk = functools.lru_cache(CACHED_CHUNKS)(
-            lambda chunk: tuple(bpe.encode_chunk(chunk.encode("utf-8", "surrogatepass"), self._byte_id, self._ranks))
-        )
+        forms = [
+            (r"\s*" if text in self.strip_left else "")
+            + f"(?P<_{self.special[text]}>{regex.escape(text)})"
+            + (r"\s*" if text in self.strip_right else "")
+            for text in longest_first
+        ]
+        self._special_pattern = regex.compile("|".join(forms)) if forms else None
 
     # --- sizes and names
 
     @property
     def vocab_size(self) -> int:
         """One more than the largest id: what an embedding must have at least."""
-        return max(max(self.vocab.values()), max(self.special.values(), default=0)) + 1
+        return max(max(self.vocab.values(), default=0), max(self.special.values(), default=0)) + 1
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        """Ordinary tokens as they are written in tokenizer.json."""
+        return self.model.vocab
 
     @property
     def special_ids(self) -> frozenset[int]:
         return frozenset(self.special.values())
 
-    def _id(self, name: str | None) -> int | None:
-        return None if name is None else self.special[name]
+    @property
+    def skipped_ids(self) -> frozenset[int]:
+        """What `decode(..., skip_special=True)` leaves out."""
+        return self._skipped
+
+    @property
+    def bos(self) -> str | None:
+        return self.names.get("bos")
+
+    @property
+    def eos(self) -> str | None:
+        return self.names.get("eos")
+
+    @property
+    def pad(self) -> str | None:
+        return self.names.get("pad")
+
+    def named_id(self, name: str) -> int | None:
+        """Id of the bos, eos, pad, unk, cls, sep or mask token; None where there is none."""
+        return self.special[self.names[name]] if name in self.names else None
 
     @property
     def bos_id(self) -> int | None:
-        return self._id(self.bos)
+        return self.named_id("bos")
 
     @property
     def eos_id(self) -> int | None:
-        return self._id(self.eos)
+        return self.named_id("eos")
 
     @property
     def pad_id(self) -> int | None:
-        return self._id(self.pad)
+        return self.named_id("pad")
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -96,40 +118,58 @@ class Tokenizer:
 
     def fingerprint(self) -> str:
         return fingerprint(
-            [self.vocab, self.merges, self.special, self.pattern, self.chat_template, self.bos, self.eos]
+            [self.model.kind, self.model.to_json(), self.special, self.chat_template, self.names, self.around]
         )
 
     # --- text and ids
 
-    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
-        """Ids of `text`. Special tokens written in it stay ordinary text unless `allow_special`."""
+    def encode(self, text: str, *, allow_special: bool = False, add_special: bool = False) -> list[int]:
+        """Ids of `text`. Special tokens written in it stay ordinary text unless `allow_special`.
+
+        `add_special` puts the model's own special tokens around the text ([CLS] and [SEP], <s>).
+        """
         ids: list[int] = []
-        if allow_special and self._special_pattern:
-            end = 0
-            for match in self._special_pattern.finditer(text):
-                self._encode_ordinary(text[end : match.start()], ids)
-                ids.append(self.special[match.group()])
-                end = match.end()
-            text = text[end:]
-        self._encode_ordinary(text, ids)
+        if add_special:
+            ids += [self.special[token] for token in self.around[0]]
+        for part, token in self._parts(text) if allow_special else [(text, None)]:
+            if part:
+                ids += self.model.encode(part)
+            if token is not None:
+                ids.append(token)
+        if add_special:
+            ids += [self.special[token] for token in self.around[1]]
         return ids
 
-    def _encode_ordinary(self, text: str, ids: list[int]) -> None:
-        if not text:
-            return
-        if self.add_prefix_space and not text[0].isspace():
-            text = " " + text
-        for chunk in pretokenize.split(text, self.pattern):
-            ids.extend(self._encode_chunk(chunk))
+    def encode_batch(self, texts: Iterable[str], threads: int = 1) -> list[np.ndarray]:
+        """Ids of many texts at full speed, int32 (tokens,) each; special tokens in them stay ordinary text."""
+        return self.model.encode_batch(texts, threads)
+
+    def encode_spans(self, text: str) -> list[Span]:
+        """(id, start, end) of each token: which characters of `text` it came from."""
+        return self.model.encode_spans(text) if text else []
+
+    def _parts(self, text: str) -> Iterable[tuple[str, int | None]]:
+        """Ordinary text, and the special token that follows it (None after the last)."""
+        end = 0
+        for match in self._special_pattern.finditer(text) if self._special_pattern else ():
+            assert match.lastgroup is not None
+            yield text[end : match.start()], int(match.lastgroup[1:])
+            end = match.end()
+        yield text[end:], None
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one token; an id without a token (padding of the vocabulary) has none."""
-        return self._bytes.get(token, b"")
+        special = self._special_bytes.get(token)  # a vocabulary entry may also be special: that meaning wins
+        return special if special is not None else self.model.token_bytes(token)
+
+    def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = False) -> bytes:
+        skipped = self._skipped if skip_special else frozenset()
+        data = b"".join(self.token_bytes(i) for i in ids if i not in skipped)
+        return data[1:] if self.model.strips_first_space and data[:1] == b" " else data
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD."""
-        skipped = self.special_ids if skip_special else frozenset()
-        return b"".join(self.token_bytes(i) for i in ids if i not in skipped).decode("utf-8", "replace")
+        return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", "replace")
 
     # --- chat
 
@@ -142,13 +182,12 @@ class Tokenizer:
         safe = chat.break_special(list(messages), tuple(self.special))
         text = chat.render(self._template(), safe, add_generation_prompt=add_generation_prompt, **self._names())
         ids: list[int] = []
-        end = 0
-        if self._special_pattern:
-            for match in self._special_pattern.finditer(text):
-                self._encode_ordinary(text[end : match.start()].replace(chat.BREAK, ""), ids)
-                ids.append(self.special[match.group()])
-                end = match.end()
-        self._encode_ordinary(text[end:].replace(chat.BREAK, ""), ids)
+        for part, token in self._parts(text):
+            part = part.replace(chat.BREAK, "")
+            if part:
+                ids += self.model.encode(part)
+            if token is not None:
+                ids.append(token)
         return ids
 
     def encode_chat_masked(self, messages: Sequence[chat.Message]) -> tuple[list[int], list[bool]]:
@@ -176,141 +215,22 @@ class Tokenizer:
         return self.chat_template
 
     def _names(self) -> dict[str, Any]:
-        return {"bos_token": self.bos or "", "eos_token": self.eos or "", "pad_token": self.pad or ""}
+        return {f"{name}_token": self.names.get(name, "") for name in ("bos", "eos", "pad")}
 
     # --- files
 
     def save(self, directory: Path | str) -> None:
         """Write tokenizer.json and tokenizer_config.json, which `tokenizers` and `transformers` read."""
-        directory = Path(directory)
-        write_json(directory / "tokenizer.json", self._to_json())
-        config = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-            "bos_token": self.bos,
-            "eos_token": self.eos,
-            "pad_token": self.pad,
-            "chat_template": self.chat_template,
-        }
-        write_json(directory / "tokenizer_config.json", {k: v for k, v in config.items() if v is not None})
+        from cairn.tokenizers import files
 
-    def _to_json(self) -> dict[str, Any]:
-        added = [
-            {
-                "id": i,
-                "content": text,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for text, i in sorted(self.special.items(), key=lambda item: item[1])
-        ]
-        byte_level = {"type": "ByteLevel", "add_prefix_space": self.add_prefix_space, "trim_offsets": True}
-        split = {"type": "Split", "pattern": {"Regex": self.pattern}, "behavior": "Isolated", "invert": False}
-        return {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": added,
-            "normalizer": None,
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level | {"use_regex": False}]},
-            "post_processor": None,
-            "decoder": byte_level | {"use_regex": True},
-            "model": {
-                "type": "BPE",
-                "dropout": None,
-                "unk_token": None,
-                "continuing_subword_prefix": None,
-                "end_of_word_suffix": None,
-                "fuse_unk": False,
-                "byte_fallback": False,
-                "ignore_merges": False,
-                # Special tokens too: `tokenizers` gives an added token that the model does not know an id of its own choice.
-                "vocab": dict(sorted((self.vocab | self.special).items(), key=lambda item: item[1])),
-                "merges": [list(pair) for pair in self.merges],
-            },
-        }
+        files.save(self, directory)
 
     @classmethod
-    def load(cls, directory: Path | str) -> "Tokenizer":
-        """Read a byte-level BPE from tokenizer.json (ours, GPT-2's, Qwen's); what is not understood is refused by name."""
-        directory = Path(directory)
-        path = directory / "tokenizer.json"
-        data = read_json(path)
-        config_path = directory / "tokenizer_config.json"
-        config = read_json(config_path) if config_path.exists() else {}
-        try:
-            return cls._from_json(data, config, directory)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise UserError(
-                f"{path} does not have the form of a tokenizer.json ({type(error).__name__}: {error})"
-            ) from None
+    def load(cls, path: Path | str) -> "Tokenizer":
+        """Read a directory or a file: tokenizer.json, SentencePiece's .model, GPT-2's pair, tiktoken ranks, vocab.txt."""
+        from cairn.tokenizers import files
 
-    @classmethod
-    def _from_json(cls, data: dict[str, Any], config: dict[str, Any], directory: Path) -> "Tokenizer":
-        model = data["model"]
-        if model.get("type", "BPE") != "BPE" or model.get("byte_fallback"):
-            raise UserError(f"model type {model.get('type')!r} is not read yet, only byte-level BPE is")
-        for key in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
-            if model.get(key):
-                raise UserError(f"model.{key} = {model[key]!r} is not supported")
-        if data.get("normalizer"):
-            raise UserError(f"normalizer {data['normalizer'].get('type')!r} is not supported")
-        if (data.get("post_processor") or {"type": "ByteLevel"})["type"] != "ByteLevel":
-            raise UserError(f"post_processor {data['post_processor']['type']!r} is not supported")
-        pattern, prefix_space = _read_pre_tokenizer(data.get("pre_tokenizer"))
-        special = {t["content"]: t["id"] for t in data.get("added_tokens", [])}
-        for token in data.get("added_tokens", []):
-            if token.get("lstrip") or token.get("rstrip") or token.get("single_word"):
-                raise UserError(f"added token {token['content']!r} strips its neighbours, which is not supported")
-        merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
-        vocab = {text: i for text, i in model["vocab"].items() if text not in special}
-        template = config.get("chat_template")
-        template_file = directory / "chat_template.jinja"
-        if template_file.exists():
-            template = template_file.read_text(encoding="utf-8")
-        names = {k: _token_text(config.get(f"{k}_token")) for k in ("bos", "eos", "pad")}
-        return cls(
-            vocab,
-            merges,  # type: ignore[arg-type]
-            special,
-            pattern=pattern,
-            chat_template=template,
-            add_prefix_space=prefix_space,
-            **names,
-        )
-
-
-def _token_text(value: Any) -> str | None:
-    return value["content"] if isinstance(value, dict) else value
-
-
-def _read_pre_tokenizer(data: dict[str, Any] | None) -> tuple[str, bool]:
-    """The split pattern and whether a space is put before the text."""
-    if data is None:
-        raise UserError("there is no pre_tokenizer; only byte-level BPE is read")
-    parts = data["pretokenizers"] if data["type"] == "Sequence" else [data]
-    pattern = prefix_space = None
-    for part in parts:
-        if part["type"] == "Split" and part["behavior"] == "Isolated" and not part.get("invert") and pattern is None:
-            if "Regex" not in part["pattern"]:
-                raise UserError("pre_tokenizer Split by a fixed string is not supported")
-            pattern = part["pattern"]["Regex"]
-        elif part["type"] == "ByteLevel" and prefix_space is None:
-            prefix_space = part.get("add_prefix_space", True)
-            if part.get("use_regex", True):
-                if pattern is not None:
-                    raise UserError("two split patterns one after the other are not supported")
-                pattern = pretokenize.GPT2
-        else:
-            raise UserError(f"pre_tokenizer {json.dumps(part)[:120]} is not supported")
-    if pattern is None or prefix_space is None:
-        raise UserError("the pre_tokenizer has no ByteLevel step with a split pattern; only byte-level BPE is read")
-    return pattern, prefix_space
+        return files.load(path)
 
 
 def train_tokenizer(
@@ -319,38 +239,26 @@ def train_tokenizer(
     *,
     pattern: str = pretokenize.QWEN2,
     special: Sequence[str] = chat.SPECIAL_TOKENS,
+    threads: int = 1,
 ) -> Tokenizer:
     """Learn a byte-level BPE with `vocab_size` ids, special tokens included (ids 0, 1, ...), and cairn's chat template.
 
     Raises UserError when the size leaves no room for the 256 bytes. A small corpus may yield fewer merges than asked for.
     """
-    merges = vocab_size - 256 - len(special)
-    if merges < 0:
+    repeated = sorted({token for token in special if list(special).count(token) > 1})
+    if repeated:
+        raise UserError(f"the special token {repeated[0]!r} is given twice")
+    if vocab_size < 256 + len(special):
         raise UserError(
             f"vocabulary of {vocab_size} is too small: 256 bytes and {len(special)} special tokens need room"
         )
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(pretokenize.split(text, pattern))
-    chunks = {chunk.encode("utf-8", "surrogatepass"): count for chunk, count in counts.items()}
-    learned = bpe.train(chunks, len(special), merges)
-    order = sorted(bpe.BYTE_TO_CHAR.values())
-    vocab = {char: len(special) + i for i, char in enumerate(order)}
-    text_of = {i: text for text, i in vocab.items()}
-    pairs = []
-    for (left, right), new in learned:
-        pairs.append((text_of[left], text_of[right]))
-        text_of[new] = text_of[left] + text_of[right]
-        vocab[text_of[new]] = new
+    model = train_byte_level(texts, vocab_size - len(special), pattern=pattern, first_id=len(special), threads=threads)
+    ours = {"bos": chat.END_OF_TEXT, "eos": chat.END_OF_TEXT, "pad": "<|pad|>"}
     return Tokenizer(
-        vocab,
-        pairs,
+        model,
         {token: i for i, token in enumerate(special)},
-        pattern=pattern,
         chat_template=chat.CHAT_TEMPLATE,
-        bos=chat.END_OF_TEXT,
-        eos=chat.END_OF_TEXT,
-        pad="<|pad|>",
+        names={name: token for name, token in ours.items() if token in special},
     )
 
 
@@ -364,11 +272,18 @@ class StreamDecoder:
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True):
         self.tokenizer = tokenizer
-        self.skipped = tokenizer.special_ids if skip_special else frozenset()
+        self._skipped = tokenizer.skipped_ids if skip_special else frozenset()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._at_start = tokenizer.model.strips_first_space
 
     def push(self, token: int) -> str:
-        return "" if token in self.skipped else self._decoder.decode(self.tokenizer.token_bytes(token))
+        if token in self._skipped:
+            return ""
+        data = self.tokenizer.token_bytes(token)
+        if self._at_start and data:
+            self._at_start = False
+            data = data.removeprefix(b" ")
+        return self._decoder.decode(data)
 
     def finish(self) -> str:
         """What was held back, as U+FFFD."""
