@@ -29,6 +29,17 @@ class Quarantine:
         if len(self.examples) < SHOWN:
             self.examples.append({"where": where, "reason": reason})
 
+    def add_all(self, other: "Quarantine") -> None:
+        self.counts.update(other.counts)
+        self.examples.extend(other.examples[: SHOWN - len(self.examples)])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"counts": dict(self.counts), "examples": self.examples}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Quarantine":
+        return cls(Counter(values["counts"]), list(values["examples"]))
+
     def summary(self) -> str:
         return ", ".join(f"{n} x {reason}" for reason, n in sorted(self.counts.items())) or "none"
 

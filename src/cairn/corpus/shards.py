@@ -1,7 +1,8 @@
-"""Token shards: a corpus part as one memory-mapped array of ids, with where each document ends.
+"""Token shards: documents as one memory-mapped array of ids, with where each document ends.
 
 NAME.bin    ids, little-endian uint16 (uint32 for vocabularies over 65,536), each document led by the bos token
-NAME.json   dtype, tokens, document ends, bytes of text, fingerprints; written last
+NAME.ends   little-endian int64: the position after each document's last token
+NAME.json   dtype, tokens, documents, bytes of text, checksums, fingerprints of tokenizer and data; written last
 """
 
 from collections.abc import Iterable
@@ -13,48 +14,79 @@ from cairn.core.errors import UserError
 from cairn.core.files import atomic_file, hash_file, read_json, write_json
 from cairn.tokenizers import Tokenizer
 
+BATCH = 1 << 20  # characters encoded at a time
+
 
 class TokenShard:
-    """`shard.tokens` is the memory-mapped array (N,), `shard.ends` the positions after each document's last token."""
+    """`shard.tokens` is the memory-mapped array (N,), `shard.ends` (documents,) the positions after each document."""
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.info = read_json(self.path.with_suffix(".json"))
-        self.tokens = np.memmap(self.path.with_suffix(".bin"), dtype=self.info["dtype"], mode="r")
-        if len(self.tokens) != self.info["tokens"]:
-            raise UserError(
-                f"{self.path}.bin holds {len(self.tokens)} tokens, {self.info['tokens']} are expected: make it again"
-            )
-        self.ends = np.asarray(self.info["ends"], dtype=np.int64)
+        self.tokens = self._mapped(".bin", self.info["dtype"], self.info["tokens"])
+        self.ends = self._mapped(".ends", "<i8", self.info["documents"])
+
+    def _mapped(self, suffix: str, dtype: str, count: int) -> np.ndarray:
+        path = self.path.with_suffix(suffix)
+        expected = count * np.dtype(dtype).itemsize
+        found = path.stat().st_size if path.exists() else 0
+        if found != expected:
+            raise UserError(f"{path} holds {found} bytes, {expected} are expected: make it again")
+        return np.memmap(path, dtype=dtype, mode="r")
 
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def document(self, number: int) -> np.ndarray:
+        """Ids of one document, its bos token included."""
+        return self.tokens[self.ends[number - 1] if number else 0 : self.ends[number]]
 
-def write_shard(path: Path | str, texts: Iterable[str], tokenizer: Tokenizer, source: str) -> TokenShard:
-    """Encode `texts` to `path`.bin and `path`.json. `source` is the fingerprint of the corpus they come from."""
+    def is_whole(self) -> bool:
+        """Whether the files are still what was written, by their checksums."""
+        return all(hash_file(self.path.with_suffix(s)) == self.info["sha256"][s] for s in (".bin", ".ends"))
+
+
+def write_shard(
+    path: Path | str, texts: Iterable[str], tokenizer: Tokenizer, source: str, threads: int = 1
+) -> TokenShard:
+    """Encode `texts` to `path`.bin, .ends and .json. `source` is the fingerprint of the corpus they come from.
+
+    Texts are streamed. A shard that is there already, made of the same source by the same tokenizer, is left alone.
+    """
     path = Path(path)
     wanted = {"source": source, "tokenizer": tokenizer.fingerprint()}
     index = path.with_suffix(".json")
-    if index.exists():
-        info = read_json(index)
-        data = path.with_suffix(".bin")
-        if {k: info.get(k) for k in wanted} == wanted and data.exists() and hash_file(data) == info["sha256"]:
-            return TokenShard(path)
+    if index.exists() and {k: read_json(index).get(k) for k in wanted} == wanted:
+        shard = TokenShard(path)
+        if shard.is_whole():
+            return shard
     dtype = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
-    ends: list[int] = []
-    total = size = 0
-    with atomic_file(path.with_suffix(".bin")) as handle:
-        for text in texts:
-            ids = tokenizer.encode(text)
-            if tokenizer.bos_id is not None:
-                ids = [tokenizer.bos_id, *ids]
-            handle.write(np.asarray(ids, dtype=dtype).tobytes())
-            total += len(ids)
-            size += len(text.encode("utf-8", "surrogatepass"))
-            ends.append(total)
+    bos = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], dtype)
+    total = size = documents = 0
+    with atomic_file(path.with_suffix(".bin")) as tokens, atomic_file(path.with_suffix(".ends")) as ends:
+        for batch in _batches(texts):
+            parts = [part for ids in tokenizer.encode_batch(batch, threads) for part in (bos, ids.astype(dtype))]
+            tokens.write(np.concatenate(parts).tobytes())
+            lengths = [len(bos) + len(ids) for ids in parts[1::2]]
+            ends.write((total + np.cumsum(lengths)).astype("<i8").tobytes())
+            total += sum(lengths)
+            documents += len(batch)
+            size += sum(len(text.encode("utf-8", "surrogatepass")) for text in batch)
     if total < 2:
         raise UserError(f"{path}: the corpus has no text to encode")
-    info = wanted | {"dtype": dtype, "tokens": total, "bytes": size, "ends": ends}
-    write_json(index, info | {"sha256": hash_file(path.with_suffix(".bin"))})
+    info = wanted | {"dtype": dtype, "tokens": total, "documents": documents, "bytes": size}
+    write_json(index, info | {"sha256": {s: hash_file(path.with_suffix(s)) for s in (".bin", ".ends")}})
     return TokenShard(path)
+
+
+def _batches(texts: Iterable[str]) -> Iterable[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

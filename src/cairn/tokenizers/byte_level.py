@@ -9,13 +9,16 @@ import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from cairn.core.errors import UserError
 from cairn.tokenizers import bpe, pretokenize
 from cairn.tokenizers.model import Model, Span
+
+if TYPE_CHECKING:
+    from cairn.tokenizers.fast import ChunkCounter
 
 CACHED_CHUNKS = 1 << 16  # distinct chunks remembered with their ids; words repeat (Zipf)
 # Characters after which numba is loaded: what Python spent on them by then is about what loading costs.
@@ -164,7 +167,7 @@ class ByteLevelBPE(Model):
         """Merges that do what a model without merges does: every cut of a token into two tokens, in the order of ids."""
         text_of = {i: text for text, i in self.vocab.items()}
         found = []
-        for token, data in sorted(self.bytes_of.items()):
+        for _, data in sorted(self.bytes_of.items()):
             cuts = [(self.id_of.get(data[:k]), self.id_of.get(data[k:])) for k in range(1, len(data))]
             pairs = sorted((a, b) for a, b in cuts if a is not None and b is not None)
             found += [(text_of[a], text_of[b]) for a, b in pairs]
@@ -233,11 +236,17 @@ def train_byte_level(
     The texts are streamed; memory holds the distinct chunks alone. Equal to `tokenizers`' BpeTrainer, merge by merge. Raises
     UserError when the size leaves no room for the 256 bytes. A small corpus may yield fewer merges than asked for.
     """
-    if vocab_size < 256:
-        raise UserError(f"a vocabulary of {vocab_size} is too small: the 256 bytes alone need more")
     from cairn.tokenizers import fast
 
-    counter = fast.count_texts(texts, pattern, threads)
+    return from_counts(fast.count_texts(texts, pattern, threads), vocab_size, pattern=pattern, first_id=first_id)
+
+
+def from_counts(counter: "ChunkCounter", vocab_size: int, *, pattern: str, first_id: int = 0) -> ByteLevelBPE:
+    """As `train_byte_level`, from chunks that were counted before, perhaps by many processes."""
+    from cairn.tokenizers import fast
+
+    if vocab_size < 256:
+        raise UserError(f"a vocabulary of {vocab_size} is too small: the 256 bytes alone need more")
     order = sorted(range(256), key=lambda b: bpe.BYTE_TO_CHAR[b])
     learned = fast.learn_merges(counter, first_id, vocab_size - 256, order)
     text_of = {first_id + i: bpe.BYTE_TO_CHAR[b] for i, b in enumerate(order)}

@@ -8,7 +8,8 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -56,6 +57,18 @@ class ChunkCounter:
     def items(self) -> Iterator[tuple[bytes, int]]:
         for i in range(len(self)):
             yield self.bytes[self.starts[i] : self.starts[i + 1]].tobytes(), int(self.counts[i])
+
+    def save(self, file: BinaryIO) -> None:
+        count = len(self)
+        starts = self.starts[: count + 1]
+        np.savez(file, bytes=self.bytes[: starts[-1]], starts=starts, counts=self.counts[:count])
+
+    @classmethod
+    def load(cls, path: Path | str) -> "ChunkCounter":
+        with np.load(path, allow_pickle=False) as arrays:
+            counter = cls(len(arrays["counts"]) + 2)
+            counter.add(arrays["bytes"], 0, arrays["starts"][1:], arrays["counts"])
+        return counter
 
     def _grow(self, room: int) -> None:
         """Make room for one more chunk of `room` bytes at least; each array doubles when it is (nearly) full."""

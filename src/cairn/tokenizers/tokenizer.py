@@ -3,7 +3,7 @@
 import codecs
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import regex
@@ -11,8 +11,11 @@ import regex
 from cairn.core.errors import UserError
 from cairn.core.files import fingerprint
 from cairn.tokenizers import chat, pretokenize
-from cairn.tokenizers.byte_level import train_byte_level
+from cairn.tokenizers.byte_level import from_counts
 from cairn.tokenizers.model import Model, Span
+
+if TYPE_CHECKING:
+    from cairn.tokenizers.fast import ChunkCounter
 
 
 class Tokenizer:
@@ -245,14 +248,18 @@ def train_tokenizer(
 
     Raises UserError when the size leaves no room for the 256 bytes. A small corpus may yield fewer merges than asked for.
     """
-    repeated = sorted({token for token in special if list(special).count(token) > 1})
-    if repeated:
-        raise UserError(f"the special token {repeated[0]!r} is given twice")
-    if vocab_size < 256 + len(special):
-        raise UserError(
-            f"vocabulary of {vocab_size} is too small: 256 bytes and {len(special)} special tokens need room"
-        )
-    model = train_byte_level(texts, vocab_size - len(special), pattern=pattern, first_id=len(special), threads=threads)
+    _check_size(vocab_size, special)
+    from cairn.tokenizers import fast
+
+    return tokenizer_from_counts(fast.count_texts(texts, pattern, threads), vocab_size, pattern, special)
+
+
+def tokenizer_from_counts(
+    counter: "ChunkCounter", vocab_size: int, pattern: str, special: Sequence[str] = chat.SPECIAL_TOKENS
+) -> Tokenizer:
+    """As `train_tokenizer`, from chunks that were counted before, perhaps by many processes."""
+    _check_size(vocab_size, special)
+    model = from_counts(counter, vocab_size - len(special), pattern=pattern, first_id=len(special))
     ours = {"bos": chat.END_OF_TEXT, "eos": chat.END_OF_TEXT, "pad": "<|pad|>"}
     return Tokenizer(
         model,
@@ -260,6 +267,16 @@ def train_tokenizer(
         chat_template=chat.CHAT_TEMPLATE,
         names={name: token for name, token in ours.items() if token in special},
     )
+
+
+def _check_size(vocab_size: int, special: Sequence[str]) -> None:
+    repeated = sorted({token for token in special if list(special).count(token) > 1})
+    if repeated:
+        raise UserError(f"the special token {repeated[0]!r} is given twice")
+    if vocab_size < 256 + len(special):
+        raise UserError(
+            f"vocabulary of {vocab_size} is too small: 256 bytes and {len(special)} special tokens need room"
+        )
 
 
 class StreamDecoder:

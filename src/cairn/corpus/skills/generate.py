@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from cairn.core.files import hash_unit
+from cairn.corpus.documents import Document
 from cairn.corpus.library import Name
 from cairn.corpus.skills import words as w
 from cairn.corpus.skills.item import DECLINE, Item, with_passage
-from cairn.corpus.documents import Document
 
 Rng = np.random.Generator
 HELD_OUT = 0.15  # share of all possible questions (for modules and requests: of names and acts) kept for the test

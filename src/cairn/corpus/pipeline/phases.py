@@ -1,0 +1,288 @@
+"""What is done to the shards, phase by phase: pure functions from files to files.
+
+fetch    sources on the web -> files                        keys     documents -> their hashes
+plan     all files -> parts of the work                     pairs    hashes of all shards -> equal ones
+clean    a part -> a shard of documents that passed         clusters pairs -> documents that go
+index    how many documents each shard has                  write    what stays -> training and validation documents
+lines    a shard -> hashes of its lines                     find-lines   all of these -> lines that many documents repeat
+counts   documents -> distinct chunks  } a tokenizer        encode   documents -> token shards
+merges   all chunks -> the vocabulary  } to be trained
+"""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zstandard
+
+from cairn.core.errors import UserError
+from cairn.core.files import atomic_file, hash_unit
+from cairn.corpus import dedup
+from cairn.corpus.documents import SAMPLE_CHARACTERS, SHOWN, Document, Quarantine, Tally
+from cairn.corpus.download import download
+from cairn.corpus.shards import write_shard
+from cairn.corpus.sources import InputPart, plan_inputs, read_hub, read_part
+
+if TYPE_CHECKING:
+    from cairn.corpus.pipeline.build import Build
+
+LEVEL = 3  # of zstd: 3 to 4 times smaller at some hundred MB/s
+PARTITION_DOCUMENTS = 4_000_000  # documents whose keys are sorted at a time: 130 MB
+
+
+def write_documents(path: Path, documents: Iterator[Document]) -> tuple[int, int]:
+    """JSON Lines, packed. Returns (documents, bytes of text)."""
+    count = size = 0
+    with (
+        atomic_file(path) as handle,
+        zstandard.ZstdCompressor(LEVEL).stream_writer(handle, closefd=False) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="\n", write_through=False) as lines,
+    ):
+        for document in documents:
+            row = {"id": document.id, "text": document.text} | ({"meta": document.meta} if document.meta else {})
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+            size += len(document.text.encode())
+    return count, size
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    with open(path, "rb") as handle, zstandard.ZstdDecompressor().stream_reader(handle) as packed:
+        for line in io.TextIOWrapper(packed, encoding="utf-8", newline="\n"):
+            yield Document(**json.loads(line))
+
+
+# --- reading and cleaning
+
+
+def fetch(build: "Build", source: int) -> dict[str, Any]:
+    """Bring a source on the web to disk; one that is there already is only named."""
+    config = build.recipe.sources[source]
+    remote = config.remote()
+    if remote is not None:
+        return {"path": str(download(remote, build.work / "downloads"))}
+    if not config.hub:
+        return {"path": config.path}
+    quarantine = Quarantine()
+    folder = build.work / "hub" / f"{source:03d}"
+    rows = read_hub(
+        config.hub, quarantine, config.split, config.text_field, config.revision or None, config.config or None
+    )
+    number, batch, size = 0, [], 0
+    for document in rows:
+        batch.append(document)
+        size += len(document.text)
+        if size >= build.recipe.part_bytes:
+            write_documents(folder / f"{number:05d}.jsonl.zst", iter(batch))
+            number, batch, size = number + 1, [], 0
+    write_documents(folder / f"{number:05d}.jsonl.zst", iter(batch))
+    return {"path": str(folder), "quarantine": quarantine.to_dict()}
+
+
+def plan(build: "Build", _: int) -> dict[str, Any]:
+    """Cut all sources into parts. What is planned is what is read, also after an interruption."""
+    quarantine = Quarantine()
+    parts = []
+    for number, (config, fetched) in enumerate(zip(build.recipe.sources, build.results("fetch"))):
+        field = "text" if config.hub else config.text_field
+        found = plan_inputs(fetched["path"], quarantine, field, build.recipe.part_bytes)
+        parts += [{"source": number, "input": part.to_dict()} for part in found]
+    if not parts:
+        raise UserError(f"no file in the sources can be read; left out: {quarantine.summary()}")
+    return {"parts": parts, "quarantine": quarantine.to_dict()}
+
+
+def clean(build: "Build", piece: int) -> dict[str, Any]:
+    """Read one part, take its documents through the steps, and store those that pass."""
+    part = build.parts[piece]
+    name, licence = build.recipe.source_names[part["source"]], build.recipe.sources[part["source"]].licence
+    tally, quarantine = Tally(), Quarantine()
+    came = [0] * (len(build.steps) + 1)  # documents that reached each step, and those that passed all
+    came_bytes = [0] * (len(build.steps) + 1)
+    kept: list[tuple[float, dict[str, str]]] = []
+    lengths: Counter[int] = Counter()
+    languages: Counter[str] = Counter()
+
+    def passed() -> Iterator[Document]:
+        for document in read_part(InputPart.from_dict(part["input"]), quarantine):
+            meta = ({"licence": licence} if licence else {}) | document.meta | {"source": name}
+            current: Document | None = replace(document, id=f"{name}/{document.id}", meta=meta)
+            for number, step in enumerate(build.steps):
+                came[number] += 1
+                came_bytes[number] += len(current.text.encode())
+                current = step(current, tally)
+                if current is None:
+                    break
+            else:
+                size = len(current.text.encode())
+                came[-1] += 1
+                came_bytes[-1] += size
+                lengths[size.bit_length()] += 1
+                languages[current.meta.get("language", "")] += 1
+                sample = {"id": current.id, "text": current.text[:SAMPLE_CHARACTERS]}
+                kept.append((hash_unit(current.id, "sample"), sample))
+                if len(kept) > 10 * SHOWN:
+                    kept[:] = sorted(kept, key=lambda pair: pair[0])[:SHOWN]
+                yield current
+
+    write_documents(build.shard("clean", piece), passed())
+    return {
+        "source": part["source"],
+        "documents": came[-1],
+        "reached": came,
+        "reached_bytes": came_bytes,
+        "tally": tally.to_dict(),
+        "quarantine": quarantine.to_dict(),
+        "lengths": dict(lengths),
+        "languages": dict(languages),
+        "samples": [[order, sample] for order, sample in sorted(kept, key=lambda pair: pair[0])[:SHOWN]],
+    }
+
+
+def index(build: "Build", _: int) -> dict[str, Any]:
+    """How many documents each shard has. Raises UserError when the steps left nothing."""
+    results = build.results("clean")
+    documents = [result["documents"] for result in results]
+    if not sum(documents):
+        tally, quarantine = Tally(), Quarantine()
+        for result in results:
+            tally.add(Tally.from_dict(result["tally"]))
+            quarantine.add_all(Quarantine.from_dict(result["quarantine"]))
+        rules = ", ".join(f"{n} x {rule}" for rule, n in tally.dropped.most_common(5)) or "none"
+        raise UserError(
+            f"no document is left: dropped by the steps: {rules}; unreadable: {quarantine.summary()}. "
+            "Loosen the steps of the recipe"
+        )
+    return {"documents": documents}
+
+
+# --- duplicates
+
+
+def texts_of(build: "Build", piece: int) -> Iterator[Document]:
+    """The documents of a cleaned shard without the lines that others repeat."""
+    drop: dict[int, set[int]] = {}
+    if build.recipe.lines:
+        files = [build.array("dropped-lines", p) for p in range(build.pieces("find-lines"))]
+        drop = dedup.dropped_lines(files, build.first_ids[piece], build.documents[piece])
+    for place, document in enumerate(read_documents(build.shard("clean", piece))):
+        if place in drop:
+            document = replace(document, text=dedup.without_lines(document.text, drop[place]))
+        yield document
+
+
+def lines(build: "Build", piece: int) -> dict[str, Any]:
+    assert build.recipe.lines is not None
+    texts = (d.text for d in read_documents(build.shard("clean", piece)))
+    dedup.write_lines(texts, build.array("lines", piece), build.recipe.lines)
+    return {}
+
+
+def find_lines(build: "Build", partition: int) -> dict[str, Any]:
+    assert build.recipe.lines is not None
+    dropped = dedup.find_lines(
+        [build.array("lines", p) for p in range(len(build.parts))],
+        build.first_ids,
+        build.array("dropped-lines", partition),
+        build.recipe.lines,
+        partition=partition,
+        partitions=build.pieces("find-lines"),
+    )
+    return {"dropped": dropped}
+
+
+def keys(build: "Build", piece: int) -> dict[str, Any]:
+    assert build.recipe.dedup is not None
+    texts = (d.text for d in texts_of(build, piece))
+    dedup.write_keys(texts, build.array("keys", piece), build.recipe.dedup)
+    return {}
+
+
+def pairs(build: "Build", piece: int) -> dict[str, Any]:
+    assert build.recipe.dedup is not None
+    bands = build.recipe.dedup.key_bands()
+    band, partition = bands[piece % len(bands)], piece // len(bands)
+    found = dedup.find_pairs(
+        [build.array("keys", p) for p in range(len(build.parts))],
+        build.first_ids,
+        band,
+        build.array("pairs", piece),
+        partition=partition,
+        partitions=build.partitions,
+    )
+    return {"pairs": found}
+
+
+def clusters(build: "Build", _: int) -> dict[str, Any]:
+    total = sum(build.documents)
+    files = [build.array("pairs", p) for p in range(build.pieces("pairs"))]
+    dedup.cluster(files, total, build.array("removed", 0))
+    return dedup.describe_clusters(build.array("removed", 0), total, SHOWN)
+
+
+# --- what stays
+
+
+def write(build: "Build", piece: int) -> dict[str, Any]:
+    """Documents that stay, split by a hash of their id: a document keeps its side whatever else is added."""
+    gone: set[int] = set()
+    if build.recipe.dedup:
+        first, count = build.first_ids[piece], build.documents[piece]
+        gone = set(dedup.removed_in(build.array("removed", 0), first, count).tolist())
+    emptied = 0
+
+    def stay(valid: bool) -> Iterator[Document]:
+        nonlocal emptied
+        for place, document in enumerate(texts_of(build, piece)):
+            if place in gone or (hash_unit(document.id, "split") < build.recipe.valid_share) != valid:
+                continue
+            if document.text.strip():
+                yield document
+            else:
+                emptied += 1
+
+    found = {}
+    for side, valid in (("train", False), ("valid", True)):
+        documents, size = write_documents(build.out_documents(side, piece), stay(valid))
+        found[side] = {"documents": documents, "bytes": size}
+    return found | {"emptied": emptied, "duplicates": len(gone)}
+
+
+def counts(build: "Build", piece: int) -> dict[str, Any]:
+    """Distinct chunks of a shard with their counts: what a vocabulary is trained on, small enough to keep for all shards."""
+    from cairn.tokenizers import fast, pretokenize
+
+    texts = (d.text for d in read_documents(build.out_documents("train", piece)))
+    counter = fast.count_texts(texts, pretokenize.NAMED[build.recipe.pattern])
+    with atomic_file(build.work / "counts" / f"{piece:05d}.npz") as handle:
+        counter.save(handle)
+    return {"distinct": len(counter)}
+
+
+def merges(build: "Build", _: int) -> dict[str, Any]:
+    """The vocabulary of all shards together. One process: it takes seconds."""
+    from cairn.tokenizers import fast, pretokenize
+    from cairn.tokenizers.tokenizer import tokenizer_from_counts
+
+    counter = fast.ChunkCounter()
+    for piece in range(len(build.parts)):
+        counter.add_counter(fast.ChunkCounter.load(build.work / "counts" / f"{piece:05d}.npz"))
+    tokenizer = tokenizer_from_counts(counter, build.recipe.vocab_size, pretokenize.NAMED[build.recipe.pattern])
+    tokenizer.save(build.out / "tokenizer")
+    return {"vocab_size": tokenizer.vocab_size, "distinct": len(counter)}
+
+
+def encode(build: "Build", piece: int) -> dict[str, Any]:
+    result = {}
+    for side in ("train", "valid"):
+        documents = build.out_documents(side, piece)
+        if not build.result("write", piece)[side]["documents"]:
+            continue
+        texts = (d.text for d in read_documents(documents))
+        shard = write_shard(build.out / "tokens" / f"{side}-{piece:05d}", texts, build.tokenizer, build.fingerprint)
+        result[side] = {"tokens": len(shard), "documents": len(shard.ends)}
+    return result
