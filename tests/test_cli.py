@@ -92,7 +92,7 @@ DAMAGE = {
     "no config": (lambda d: (d / "config.json").unlink(), "config.json"),
     "no tokenizer": (lambda d: (d / "tokenizer.json").unlink(), "tokenizer.json"),
     "truncated tokenizer": (lambda d: (d / "tokenizer.json").write_text('{"model": {'), "tokenizer.json"),
-    "foreign tokenizer": (lambda d: (d / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}'), "Unigram"),
+    "foreign tokenizer": (lambda d: (d / "tokenizer.json").write_text('{"model": {"type": "Sorcery"}}'), "Sorcery"),
 }
 
 

@@ -142,7 +142,7 @@ def test_mistakes_are_one_line(directory, tmp_path, typed, capsys, monkeypatch, 
     monkeypatch.delenv("CAIRN_API_KEY", raising=False)
     typed(b"\xff\xfe\n")
     model, tokenizer = taught()
-    plain = type(tokenizer)(tokenizer.vocab, tokenizer.merges, tokenizer.special, eos=tokenizer.eos)
+    plain = type(tokenizer)(tokenizer.model, tokenizer.special, names={"eos": tokenizer.eos})
     cairn.save(tmp_path / "base", model, plain)
     with socket.create_server(("127.0.0.1", 0)) as used:
         places = {"DIR": str(directory), "BASE": str(tmp_path / "base"), "USED": str(used.getsockname()[1])}

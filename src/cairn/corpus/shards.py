@@ -5,6 +5,7 @@ NAME.ends   little-endian int64: the position after each document's last token
 NAME.json   dtype, tokens, documents, bytes of text, checksums, fingerprints of tokenizer and data; written last
 """
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,9 +58,10 @@ def write_shard(
     wanted = {"source": source, "tokenizer": tokenizer.fingerprint()}
     index = path.with_suffix(".json")
     if index.exists() and {k: read_json(index).get(k) for k in wanted} == wanted:
-        shard = TokenShard(path)
-        if shard.is_whole():
-            return shard
+        with contextlib.suppress(UserError):  # damaged: made again below
+            shard = TokenShard(path)
+            if shard.is_whole():
+                return shard
     dtype = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
     bos = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], dtype)
     total = size = documents = 0

@@ -98,9 +98,13 @@ class ByteLevelBPE(Model):
             text = " " + text
         return text
 
+    def _is_fast(self, characters: int) -> bool:
+        """Whether it is worth, or costs nothing any more, to use the compiled loops."""
+        self._seen += characters
+        return self._seen >= FAST_AFTER or "cairn.tokenizers.fast" in sys.modules
+
     def encode(self, text: str) -> list[int]:
-        self._seen += len(text)
-        if self._seen >= FAST_AFTER or "cairn.tokenizers.fast" in sys.modules:
+        if self._is_fast(len(text)):
             return self.encode_bytes(pretokenize.to_bytes(self._prepared(text))).tolist()
         ids: list[int] = []
         for chunk in pretokenize.split(pretokenize.to_bytes(self._prepared(text)).decode(), self.pattern):
@@ -112,6 +116,9 @@ class ByteLevelBPE(Model):
         return self._table.encode(data, self.pattern)
 
     def encode_batch(self, texts: Iterable[str], threads: int = 1) -> list[np.ndarray]:
+        texts = list(texts)
+        if not self._is_fast(sum(map(len, texts))):
+            return super().encode_batch(texts)
         from cairn.tokenizers import fast
 
         table = self._table

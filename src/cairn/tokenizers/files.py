@@ -81,11 +81,9 @@ def _read_model(data: dict[str, Any]) -> Model:
         from cairn.tokenizers.wordpiece import WordPiece
 
         return WordPiece.from_json(data)
-    if kind == "WordLevel":
-        from cairn.tokenizers.levels import WordModel
+    from cairn.tokenizers.levels import WordModel
 
-        return WordModel.from_json(data)
-    raise UserError(f"model type {kind!r} is not known; known: {', '.join(KINDS)}")
+    return WordModel.from_json(data)
 
 
 def _load_tokenizer_json(path: Path) -> Tokenizer:
@@ -108,8 +106,11 @@ def _load_tokenizer_json(path: Path) -> Tokenizer:
             raise UserError(f"added token {token!r} has no text or no id")
         if special.setdefault(token["content"], token["id"]) != token["id"]:
             raise UserError(f"the special token {token['content']!r} is given twice")
+    kind = data["model"].get("type", "BPE")
+    if kind not in KINDS:
+        raise UserError(f"model type {kind!r} is not known; known: {', '.join(KINDS)}")
     _check_ids(data["model"])
-    if data["model"].get("type", "BPE") in ("BPE", "WordLevel"):  # elsewhere its place in the vocabulary matters
+    if kind in ("BPE", "WordLevel"):  # elsewhere its place in the vocabulary matters
         vocab = {text: i for text, i in data["model"]["vocab"].items() if text not in special}
         data = data | {"model": data["model"] | {"vocab": vocab}}
     return Tokenizer(
