@@ -7,6 +7,7 @@ corpus/
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ PARTS = ("general-train", "general-valid", "domain-train", "domain-valid")
 @dataclass(frozen=True)
 class CorpusConfig:
     data: str = option(
-        "", "folder of .txt/.md/.py/.jsonl/.parquet as the general corpus; empty: Python's documentation"
+        "",
+        "folder of text, source code, JSON Lines, Parquet, HTML, WARC as the general corpus; empty: Python's documentation",
     )
     domain: str = option("", "folder for the domain corpus; empty: the standard library's source code")
     valid_share: float = option(0.08, "share of documents held out for validation", minimum=0.0)
@@ -86,15 +88,17 @@ def build_corpus(config: CorpusConfig, out: Path | str) -> Corpus:
             ("general", general, config.general_bytes, config.data),
             ("domain", domain, config.domain_bytes, config.domain),
         ):
-            train, valid = _split(documents, config.valid_share, quarantine)
-            if not train:
-                raise UserError(
-                    f"no usable text in {source or 'the standard library'}: .txt, .md, .py, .jsonl (field text) or .parquet "
-                    f"files are read; left out: {quarantine.summary()}"
-                )
-            train, valid = _ensure_valid(train, valid, source)
-            for part, chosen, bound in ((f"{kind}-train", train, limit), (f"{kind}-valid", valid, config.valid_bytes)):
-                counts[part] = _write(directory / f"{part}.jsonl", _limit(chosen, bound))
+            with _Spool(directory / "spool") as spool:
+                train, valid = _split(documents, config.valid_share, quarantine, spool)
+                if not train and not valid:
+                    raise UserError(
+                        f"no usable text in {source or 'the standard library'}: text, Markdown, source code, JSON Lines "
+                        f"(field text), CSV, Parquet, HTML and WARC are read; left out: {quarantine.summary()}"
+                    )
+                train, valid = _ensure_valid(train, valid, source, spool)
+                for side, places, bound in (("train", train, limit), ("valid", valid, config.valid_bytes)):
+                    part = f"{kind}-{side}"
+                    counts[part] = _write(directory / f"{part}.jsonl", _chosen(places, bound, spool))
         names = library.public_names()
         _write_lines(directory / "names.jsonl", (asdict(n) for n in names))
         files = {name.name: hash_file(name) for name in sorted(directory.glob("*.jsonl"))}
@@ -103,19 +107,53 @@ def build_corpus(config: CorpusConfig, out: Path | str) -> Corpus:
             "python": library.python_version(),
             "counts": counts,
             "names": len(names),
-            "quarantine": {"counts": dict(quarantine.counts), "examples": quarantine.examples},
+            "quarantine": quarantine.to_dict(),
             "fingerprint": fingerprint(files),
         }
         write_json(directory / "corpus.json", info)
     return Corpus(out)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a document's text lies in the spool: all that memory holds of it."""
+
+    id: str
+    start: int
+    bytes: int
+
+
+class _Spool:
+    """Texts on disk, to be read back in another order than they came."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> "_Spool":
+        self._file = open(self.path, "w+b")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self.path.unlink()
+
+    def add(self, id: str, text: str) -> _Place:
+        data = text.encode("utf-8", "surrogatepass")
+        start = self._file.seek(0, os.SEEK_END)
+        self._file.write(data)
+        return _Place(id, start, len(data))
+
+    def text(self, place: _Place) -> str:
+        self._file.seek(place.start)
+        return self._file.read(place.bytes).decode("utf-8", "surrogatepass")
+
+
 def _split(
-    documents: Iterable[Document], share: float, quarantine: Quarantine
-) -> tuple[list[Document], list[Document]]:
+    documents: Iterable[Document], share: float, quarantine: Quarantine, spool: _Spool
+) -> tuple[list[_Place], list[_Place]]:
     """By a hash of the name (of the module, for the library, so that its text and its source fall on the same side)."""
-    train: list[Document] = []
-    valid: list[Document] = []
+    train: list[_Place] = []
+    valid: list[_Place] = []
     seen: set[str] = set()
     for document in documents:
         digest = fingerprint(document.text)
@@ -128,42 +166,52 @@ def _split(
             if document.id.startswith(("doc/", "source/"))
             else document.id
         )
-        (valid if hash_unit(key, "split") < share else train).append(document)
+        place = spool.add(document.id, document.text)
+        (valid if hash_unit(key, "split") < share else train).append(place)
     return train, valid
 
 
-def _ensure_valid(train: list[Document], valid: list[Document], source: str) -> tuple[list[Document], list[Document]]:
+def _ensure_valid(
+    train: list[_Place], valid: list[_Place], source: str, spool: _Spool
+) -> tuple[list[_Place], list[_Place]]:
     """A few documents may all fall on one side; a single one is cut in two, which is said in the names."""
     if valid and train:
         return train, valid
-    documents = sorted(train + valid, key=lambda d: hash_unit(d.id, "split"))
-    if len(documents) > 1:
-        return documents[1:], documents[:1]
-    text = documents[0].text
+    places = sorted(train + valid, key=lambda p: hash_unit(p.id, "split"))
+    if len(places) > 1:
+        return places[1:], places[:1]
+    text = spool.text(places[0])
     cut = text.rfind("\n", 0, int(len(text) * 0.9)) + 1 or int(len(text) * 0.9)
     if cut < 1 or len(text) - cut < 50:
         raise UserError(f"{source} holds only {len(text)} characters: too little to hold some out for validation")
-    return [Document(f"{documents[0].id}#train", text[:cut])], [Document(f"{documents[0].id}#valid", text[cut:])]
+    return [spool.add(f"{places[0].id}#train", text[:cut])], [spool.add(f"{places[0].id}#valid", text[cut:])]
 
 
-def _limit(documents: list[Document], bound: int) -> list[Document]:
+def _chosen(places: list[_Place], bound: int, spool: _Spool) -> Iterator[Document]:
     """Documents in a fixed shuffled order until `bound` bytes are reached; the last one is cut."""
-    chosen, total = [], 0
-    for document in sorted(documents, key=lambda d: hash_unit(d.id, "order")):
+    total = 0
+    for place in sorted(places, key=lambda p: hash_unit(p.id, "order")):
         if total >= bound:
             break
-        data = document.text.encode("utf-8", "surrogatepass")
-        if total + len(data) > bound:
-            document = Document(document.id, data[: bound - total].decode("utf-8", "ignore"))
-        total += len(data)
-        if document.text:
-            chosen.append(document)
-    return chosen
+        text = spool.text(place)
+        if total + place.bytes > bound:
+            text = text.encode("utf-8", "surrogatepass")[: bound - total].decode("utf-8", "ignore")
+        total += place.bytes
+        if text:
+            yield Document(place.id, text)
 
 
-def _write(path: Path, documents: list[Document]) -> dict[str, int]:
-    _write_lines(path, ({"id": d.id, "text": d.text} for d in documents))
-    return {"documents": len(documents), "bytes": sum(len(d.text.encode("utf-8", "surrogatepass")) for d in documents)}
+def _write(path: Path, documents: Iterable[Document]) -> dict[str, int]:
+    counts = {"documents": 0, "bytes": 0}
+
+    def rows() -> Iterator[dict]:
+        for document in documents:
+            counts["documents"] += 1
+            counts["bytes"] += len(document.text.encode("utf-8", "surrogatepass"))
+            yield {"id": document.id, "text": document.text}
+
+    _write_lines(path, rows())
+    return counts
 
 
 def _write_lines(path: Path, rows: Iterable[dict]) -> None:
