@@ -8,52 +8,21 @@ rows of FineWeb). One thread; speeds are medians of interleaved runs. ratio > 1 
 datatrove both do. Memory and cold start are those of a whole new process.
 """
 
-import argparse
 import itertools
-import math
-import os
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from measure import Row, fresh, interleaved, main, row
 
-from cairn.core.files import write_json
 from cairn.corpus import library
 from cairn.corpus.dedup import DedupConfig, MinHashConfig, deduplicate, signatures
 from cairn.corpus.dedup.minhash import hash_shingles, signatures_of_hashes
 from cairn.corpus.dedup.words import Words
 
 LENGTH = 2000  # characters of a document
-
-
-def row(name: str, peer: str, value: float, peer_value: float, unit: str, goal: float, *, less_is_better: bool) -> dict:
-    ratio = peer_value / value if less_is_better else value / peer_value
-    return {
-        "name": name,
-        "peer": peer,
-        "value": value,
-        "peer_value": peer_value,
-        "unit": unit,
-        "ratio": ratio,
-        "goal": goal,
-    }
-
-
-def interleaved(functions: list[Callable[[], object]], runs: int) -> list[float]:
-    """Median seconds of each function, run in turns so that a busy machine disturbs all alike; the first turn warms up."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(runs + 1):
-        for function, seconds in zip(functions, times):
-            start = time.perf_counter()
-            function()
-            seconds.append(time.perf_counter() - start)
-    return [statistics.median(seconds[1:]) for seconds in times]
 
 
 def documents(count: int) -> list[str]:
@@ -72,7 +41,7 @@ def plain_shingles(text: str) -> list[bytes]:
     return [" ".join(words[i : i + 5]).encode() for i in range(len(words) - 4)]
 
 
-def minhash(texts: list[str], runs: int) -> list[dict]:
+def minhash(texts: list[str], runs: int) -> list[Row]:
     import xxhash
     from datasketch import MinHash
 
@@ -111,7 +80,7 @@ def minhash(texts: list[str], runs: int) -> list[dict]:
     return rows
 
 
-def fineweb(texts: list[str], runs: int) -> list[dict]:
+def fineweb(texts: list[str], runs: int) -> list[Row]:
     """datatrove's own normalisation, shingles and signature; its word tokenizer replaced by a split at spaces."""
     from datatrove.pipeline.dedup import minhash as datatrove
     from datatrove.utils.hashing import HashConfig
@@ -135,7 +104,7 @@ def fineweb(texts: list[str], runs: int) -> list[dict]:
     return [row("text to signature, FineWeb, sha1", "datatrove", value, peer_value, "docs/s", 5, less_is_better=False)]
 
 
-def clusters(texts: list[str]) -> list[dict]:
+def clusters(texts: list[str]) -> list[Row]:
     """A corpus in which every tenth document is the one before it less its first words, from text to what is removed."""
     from datasketch import MinHash, MinHashLSH
 
@@ -160,7 +129,7 @@ def clusters(texts: list[str]) -> list[dict]:
     ]
 
 
-def union_find(size: int, runs: int) -> list[dict]:
+def union_find(size: int, runs: int) -> list[Row]:
     """Random edges, half as many as documents: clusters of every size, just below the point where one swallows all."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -196,27 +165,22 @@ def shingles(text):
 kept = list(MinHash.generator((shingles(open(file).read()) for file in files), num_perm=112))
 """
 PROCESS = """
-import glob, sys, time
+import glob, json, sys, time
 start = time.perf_counter()
 folder = sys.argv[1]
 files = sorted(glob.glob(folder + "/*.txt"))[: int(sys.argv[2])]
 {work}
-seconds = time.perf_counter() - start
-# Not getrusage: its maximum counts the process that started this one.
-print(seconds, next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
+print(json.dumps({{"seconds": time.perf_counter() - start}}))
 """
 
 
 def process(work: str, folder: str, count: int, cache: Path) -> tuple[float, float]:
     """(seconds, peak MB) of a new Python that computes the signatures of `count` files."""
-    command = [sys.executable, "-c", PROCESS.format(work=work), folder, str(count)]
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
-    result = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    seconds, megabytes = map(float, result.stdout.split())
-    return seconds, megabytes
+    out = fresh(PROCESS.format(work=work), folder, count, environment={"NUMBA_CACHE_DIR": str(cache)})
+    return out["seconds"], out["peak_mb"]
 
 
-def processes(texts: list[str]) -> list[dict]:
+def processes(texts: list[str]) -> list[Row]:
     """Peak memory of a shard, and the time to the first key with compiled kernels on disk and without."""
     with tempfile.TemporaryDirectory() as folder:
         for i, text in enumerate(texts):
@@ -234,25 +198,13 @@ def processes(texts: list[str]) -> list[dict]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, under a minute")
-    parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
-    arguments = parser.parse_args()
-    texts = documents(300 if arguments.quick else 2000)
-    runs = 3 if arguments.quick else 5
-    rows = minhash(texts, runs) + fineweb(texts, runs) + clusters(documents(3000 if arguments.quick else 20_000))
-    rows += union_find(200_000 if arguments.quick else 2_000_000, runs)
-    rows += processes(documents(300 if arguments.quick else 10_000))
-    for r in rows:
-        digits = max(0, 3 - math.floor(math.log10(r["value"])))
-        print(
-            f"{r['name']:<36}{r['value']:>12,.{digits}f}{r['peer_value']:>14,.{digits}f} {r['unit']:<9}"
-            f"{r['ratio']:>6.2f}x (goal {r['goal']}x) against {r['peer']}"
-        )
-    if arguments.json:
-        write_json(arguments.json, rows)
+def measure(quick: bool) -> list[Row]:
+    texts = documents(300 if quick else 2000)
+    runs = 3 if quick else 5
+    rows = minhash(texts, runs) + fineweb(texts, runs) + clusters(documents(3000 if quick else 20_000))
+    rows += union_find(200_000 if quick else 2_000_000, runs)
+    return rows + processes(documents(300 if quick else 10_000))
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__ or "", measure)

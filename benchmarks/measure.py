@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -14,6 +15,11 @@ from typing import Any
 from cairn.core.files import write_json
 
 Row = dict[str, Any]
+
+# Not getrusage: its maximum counts the process that started this one.
+PEAK = """
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
 
 
 def row(name: str, peer: str, value: float, peer_value: float, unit: str, goal: float, *, less_is_better: bool) -> Row:
@@ -43,10 +49,9 @@ def interleaved(functions: Sequence[Callable[[], object]], runs: int) -> list[fl
 
 def fresh(code: str, *arguments: object, environment: dict[str, str] | None = None) -> dict[str, float]:
     """Run `code` in a new Python process; it may print one JSON object. Adds "wall" (seconds) and "peak_mb"."""
-    code = f"{code}\nimport resource as _r, sys as _s\nprint(_r.getrusage(_r.RUSAGE_SELF).ru_maxrss, file=_s.stderr)"
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, "-c", code + PEAK, *map(str, arguments)],
         env=os.environ | (environment or {}),
         capture_output=True,
         text=True,
@@ -55,9 +60,9 @@ def fresh(code: str, *arguments: object, environment: dict[str, str] | None = No
     wall = time.perf_counter() - start
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
-    printed = done.stdout.strip().splitlines()
+    *printed, peak = done.stdout.strip().splitlines()
     result = json.loads(printed[-1]) if printed else {}
-    return result | {"wall": wall, "peak_mb": int(done.stderr.strip().splitlines()[-1]) / 1024}
+    return result | {"wall": wall, "peak_mb": int(peak) / 1024}
 
 
 def main(documentation: str, measure: Callable[[bool], list[Row]]) -> None:
@@ -68,10 +73,10 @@ def main(documentation: str, measure: Callable[[bool], list[Row]]) -> None:
     arguments = parser.parse_args()
     rows = measure(arguments.quick)
     for r in rows:
-        reached = "" if r["ratio"] >= r["goal"] else f"   (goal {r['goal']:.2f})"
+        digits = max(0, 3 - math.floor(math.log10(r["value"])))
         print(
-            f"{r['name']:<44} {r['value']:>12,.2f}  {r['peer']:<30} {r['peer_value']:>12,.2f} {r['unit']:<12} "
-            f"{r['ratio']:>7.2f}x{reached}"
+            f"{r['name']:<40}{r['value']:>12,.{digits}f}{r['peer_value']:>14,.{digits}f} {r['unit']:<9}"
+            f"{r['ratio']:>6.2f}x (goal {r['goal']}x) against {r['peer']}"
         )
     if arguments.json:
         write_json(arguments.json, rows)

@@ -7,48 +7,20 @@ Speeds are medians of interleaved runs on one thread. ratio > 1 means better tha
 the processor's cache gets smaller and not faster, which is why its goal is only not to lose.
 """
 
-import argparse
-import math
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measure import Row, interleaved, main, row
 
-from cairn.core.files import write_json
 from cairn.models import Transformer, preset, save
 from cairn.quantization import QuantizedLinear, decode_speed, dequantize, load, quantize, quantize_directory
 from cairn.quantization.formats import GROUP
 from cairn.tokenizers import train_tokenizer
 
 
-def row(name: str, peer: str, value: float, peer_value: float, unit: str, goal: float, *, less_is_better: bool) -> dict:
-    ratio = peer_value / value if less_is_better else value / peer_value
-    return {
-        "name": name,
-        "peer": peer,
-        "value": value,
-        "peer_value": peer_value,
-        "unit": unit,
-        "ratio": ratio,
-        "goal": goal,
-    }
-
-
-def interleaved(functions: list[Callable[[], object]], runs: int) -> list[float]:
-    """Median seconds of each function, run in turns so that a busy machine disturbs all alike."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(runs + 1):
-        for function, seconds in zip(functions, times):
-            start = time.perf_counter()
-            function()
-            seconds.append(time.perf_counter() - start)
-    return [statistics.median(seconds[1:]) for seconds in times]
-
-
-def models(folder: Path, quick: bool) -> list[dict]:
+def models(folder: Path, quick: bool) -> list[Row]:
     """A whole model of the journey's size (or a test's, when quick): bytes on disk, tokens a second at batch 1."""
     name = "pebble" if quick else "stone"
     tokenizer = train_tokenizer(["the stones mark the trail over the hill. " * 20], 400)
@@ -78,7 +50,7 @@ def models(folder: Path, quick: bool) -> list[dict]:
     return rows
 
 
-def layers(quick: bool) -> list[dict]:
+def layers(quick: bool) -> list[Row]:
     """One large linear layer on one row (decoding) and on 128 (reading a prompt)."""
     size = 2048 if quick else 4096
     weight = torch.randn(size, size, generator=torch.Generator().manual_seed(0)) * 0.02
@@ -106,7 +78,7 @@ def layers(quick: bool) -> list[dict]:
     return rows
 
 
-def errors() -> list[dict]:
+def errors() -> list[Row]:
     """Relative error of INT4 on normal weights, against the scales of compressed-tensors' default observer."""
     weight = torch.randn(512, 512, generator=torch.Generator().manual_seed(0))
     groups = weight.unflatten(1, (-1, GROUP))
@@ -117,23 +89,11 @@ def errors() -> list[dict]:
     return [row("INT4 relative error", "scales of the extremes", ours, theirs, "of |w|", 1.05, less_is_better=True)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, a few seconds")
-    parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
-    arguments = parser.parse_args()
+def measure(quick: bool) -> list[Row]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        rows = errors() + layers(arguments.quick) + models(Path(folder), arguments.quick)
-    for r in rows:
-        digits = max(0, 3 - math.floor(math.log10(r["value"])))
-        print(
-            f"{r['name']:<36}{r['value']:>12,.{digits}f}{r['peer_value']:>14,.{digits}f} {r['unit']:<9}"
-            f"{r['ratio']:>6.2f}x (goal {r['goal']}x) against {r['peer']}"
-        )
-    if arguments.json:
-        write_json(arguments.json, rows)
+        return errors() + layers(quick) + models(Path(folder), quick)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__ or "", measure)

@@ -174,7 +174,9 @@ def encoding(texts: list[str], folder: Path, quick: bool) -> list[Row]:
 def cold_start(folder: Path) -> list[Row]:
     """A new process until the first ids: with compiled code on disk, and without any."""
     peer = "import json, time; start = time.perf_counter(); import tokenizers, sys\n"
-    peer += "t = tokenizers.Tokenizer.from_file(sys.argv[1] + '/tokenizer.json'); t.encode('The cairn marks the trail.')\n"
+    peer += (
+        "t = tokenizers.Tokenizer.from_file(sys.argv[1] + '/tokenizer.json'); t.encode('The cairn marks the trail.')\n"
+    )
     peer += "print(json.dumps({'encoded': time.perf_counter() - start}))"
     theirs = fresh(peer, folder / "ours")["encoded"]
     fresh(START, folder / "ours")

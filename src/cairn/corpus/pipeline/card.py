@@ -117,7 +117,7 @@ def page(info: dict[str, Any]) -> str:
         "<h2>What each rule dropped</h2>",
         _rules(tally),
         "<h2>What each rule changed</h2>",
-        _table(["rule", "times"], [[rule, n] for rule, n in tally.changed.most_common()]),
+        _table(["rule", "times"], [[rule, n] for rule, n in tally.changed.most_common() if n]),
     ]
     if info["duplicates"]:
         found = info["duplicates"]
