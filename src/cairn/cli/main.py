@@ -21,6 +21,7 @@ COMMANDS = {
     "tokenizer": ("tokenizer", "train a tokenizer on a corpus or a folder"),
     "tokenizer compare": ("tokenizer_compare", "one text under several tokenizers: tokens, languages, cost, pieces"),
     "tokenizer convert": ("tokenizer_convert", "read a tokenizer of any form, write another"),
+    "vocabulary": ("vocabulary", "bits per byte against the size of the vocabulary, at equal compute"),
     "pretrain": ("pretrain", "train a base model, or go on training one on another corpus"),
     "sft": ("sft", "teach a base model to answer in chat form"),
     "dpo": ("dpo", "prefer a model's right answers over its wrong ones"),
@@ -33,7 +34,7 @@ COMMANDS = {
     "serve": ("serve", "serve a model over HTTP as OpenAI does, with a chat page"),
 }
 
-RESUMABLE = {"journey", "corpus build", "corpus download", "pretrain", "sft", "dpo"}
+RESUMABLE = {"journey", "corpus build", "corpus download", "vocabulary", "pretrain", "sft", "dpo"}
 
 EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130
 

@@ -11,7 +11,7 @@ from cairn.tokenizers import Tokenizer, train_tokenizer
 VOCAB_SIZE = 2048
 
 
-def tokenizer_stage(corpus: Corpus, vocab_size: int, out: Path | str) -> Tokenizer:
+def tokenizer_stage(corpus: Corpus, vocab_size: int, out: Path | str, threads: int = 1) -> Tokenizer:
     """Train on general-train, unless `out` already holds that tokenizer."""
     out = Path(out)
     identity = fingerprint([corpus.fingerprint(), vocab_size])
@@ -20,7 +20,7 @@ def tokenizer_stage(corpus: Corpus, vocab_size: int, out: Path | str) -> Tokeniz
         if marker.exists() and read_json(marker).get("identity") == identity:
             return Tokenizer.load(out)
         raise UserError(f"{out} exists already and was made of something else; choose another --out, or delete it")
-    tokenizer = train_tokenizer(corpus.texts("general-train"), vocab_size)
+    tokenizer = train_tokenizer(corpus.texts("general-train"), vocab_size, threads=threads)
     with atomic_directory(out) as directory:
         tokenizer.save(directory)
         write_json(

@@ -49,7 +49,7 @@ def train_reference(chunks: Mapping[bytes, int], first_byte_id: int, merges: int
     """The definition: count all pairs, take the best, merge, repeat. `chunks` maps each distinct chunk to its count.
 
     Returns the merges in order with the id each creates. A pair whose joined bytes already have an id reuses it. What is
-    used to train is `cairn.kernels.bpe.learn_merges`, which recounts only what a merge changes; both learn the same.
+    used to train is `cairn.kernels.learn.learn_merges`, which recounts only what a merge changes; both learn the same.
     """
     order = sorted(range(256), key=lambda b: BYTE_TO_CHAR[b])
     byte_id = {b: first_byte_id + i for i, b in enumerate(order)}

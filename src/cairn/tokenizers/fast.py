@@ -1,4 +1,4 @@
-"""Byte pair encoding at the speed of `cairn.kernels.bpe`: the arrays its loops work on, and the threads they run in.
+"""Byte pair encoding at the speed of `cairn.kernels`: the arrays its loops work on, and the threads they run in.
 
 Importing this file imports numba; `bpe.py` and `tokenizer.py` do so when there is enough text to be worth it.
 """
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from cairn.core.errors import UserError
-from cairn.kernels import bpe as kernels
+from cairn.kernels import chunks, encode, learn
 from cairn.tokenizers.pretokenize import chunk_ends, to_bytes
 
 BATCH_BYTES = 1 << 20  # texts handed to a thread at a time
@@ -38,7 +38,7 @@ class ChunkCounter:
     def add(self, data: np.ndarray, start: int, ends: np.ndarray, weights: np.ndarray = NO_WEIGHTS) -> None:
         """data: uint8; chunk k spans ends[k - 1] (or start) to ends[k], and counts weights[k] (or once)."""
         while len(ends):
-            done = kernels.count_chunks(
+            done = chunks.count_chunks(
                 data, start, ends, weights, self.slots, self.entries, self.bytes, self.starts, self.counts, self.used
             )
             if done:
@@ -81,7 +81,7 @@ class ChunkCounter:
             self.counts = _enlarged(self.counts, count, len(self.starts))
         if 2 * (count + 1) > len(self.slots):
             self.slots, self.entries = np.zeros(2 * len(self.slots), np.int64), np.empty(2 * len(self.slots), np.int32)
-            kernels.refill(self.slots, self.entries, self.bytes, self.starts, count)
+            chunks.refill(self.slots, self.entries, self.bytes, self.starts, count)
 
 
 def _enlarged(array: np.ndarray, used: int, size: int) -> np.ndarray:
@@ -147,7 +147,7 @@ def learn_merges(counter: ChunkCounter, first_byte_id: int, merges: int, order: 
         raise UserError(f"the corpus has {size:,} bytes of distinct words, at most {MAX_DISTINCT:,} can be trained on")
     id_of_byte = np.empty(256, np.int32)
     id_of_byte[list(order)] = np.arange(first_byte_id, first_byte_id + 256)
-    return kernels.learn_merges(
+    return learn.learn_merges(
         counter.bytes[:size], counter.starts[: count + 1], counter.counts[:count], id_of_byte, first_byte_id, merges
     )
 
@@ -163,10 +163,10 @@ class MergeTable:
         self.id_of_byte = np.array([byte_id[b] for b in range(256)], np.int64)
         size = 1 << max(4, (2 * len(pairs)).bit_length())
         self.keys, self.ranks = np.zeros(size, np.int64), np.empty(size, np.int64)
-        kernels.fill_ranks(pairs, self.keys, self.ranks)
+        encode.fill_ranks(pairs, self.keys, self.ranks)
         self._caches: queue.SimpleQueue[_Cache] = queue.SimpleQueue()
         data, ends = _joined(whole)
-        derived = kernels.derived(
+        derived = encode.derived(
             data, ends, np.array(list(whole.values()), np.int64), self.id_of_byte, self.keys, self.ranks
         )
         self.whole = {chunk: token for (chunk, token), known in zip(whole.items(), derived) if not known}
@@ -193,7 +193,7 @@ class _Cache:
         self.table = table
         data, ends = _joined(table.whole)
         n = self.ENTRIES + len(ends)
-        self.longest = max(kernels.REMEMBERED, *map(len, table.whole), 0)
+        self.longest = max(encode.REMEMBERED, *map(len, table.whole), 0)
         self.slots, self.entries = np.zeros(1 << (2 * n).bit_length(), np.int64), np.empty(4 * n, np.int32)
         self.bytes, self.starts = np.empty(16 * n + len(data), np.uint8), np.zeros(n + 1, np.int64)
         self.ids, self.id_starts = np.empty(8 * n, np.int32), np.zeros(n + 1, np.int64)
@@ -209,7 +209,7 @@ class _Cache:
     def _reset(self) -> None:
         self.slots[:] = 0
         self.used[0] = self.kept
-        kernels.refill(self.slots, self.entries, self.bytes, self.starts, self.kept)
+        chunks.refill(self.slots, self.entries, self.bytes, self.starts, self.kept)
 
     def encode(self, data: np.ndarray, start: int, ends: np.ndarray) -> list[np.ndarray]:
         merges = (self.table.id_of_byte, self.table.keys, self.table.ranks)
@@ -217,7 +217,7 @@ class _Cache:
         parts = []
         while len(ends):
             out = np.empty(int(ends[-1]) - start, np.int32)
-            written, done = kernels.encode_chunks(data, start, ends, self.longest, *merges, *memory, out)
+            written, done = encode.encode_chunks(data, start, ends, self.longest, *merges, *memory, out)
             parts.append(out[:written].copy())
             if done:
                 start, ends = int(ends[done - 1]), ends[done:]
@@ -235,7 +235,7 @@ def all_pairs(tokens: Mapping[bytes, int]) -> np.ndarray:
     data, ends = _joined(tokens)
     ids = np.array(list(tokens.values()), np.int64)
     counter.add(data, 0, ends, ids)  # the weight of a token's one occurrence is its id
-    return kernels.all_pairs(
+    return encode.all_pairs(
         counter.slots, counter.entries, counter.bytes, counter.starts, counter.counts, len(counter)
     )
 

@@ -58,6 +58,13 @@ SCANNERS = {
 CHUNKS_AT_ONCE = 1 << 20
 
 
+def pattern_named(name: str) -> str:
+    """A published split pattern by its name; anything else is taken for a regular expression of the caller's own."""
+    pattern = NAMED.get(name, name)
+    compiled(pattern)
+    return pattern
+
+
 @functools.cache
 def compiled(pattern: str) -> regex.Pattern:
     if len(pattern) > MAX_PATTERN:

@@ -40,7 +40,8 @@ def load(path: Path | str, *, pattern: str | None = None, special: Mapping[str, 
     known = PUBLISHED.get(path.stem)
     if known is None and pattern is None:
         raise UserError(
-            f"{path}: a rank file does not name its split pattern; give one, or name the file {', '.join(PUBLISHED)}"
+            f"{path}: a rank file does not name its split pattern; give one (cairn tokenizer convert --pattern), "
+            f"or name the file {', '.join(PUBLISHED)}"
         )
     ranks: dict[bytes, int] = {}
     with open(path, "rb") as handle:
