@@ -7,13 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
 
+from cairn.cli.corpus_build import EXAMPLE
+from cairn.core.config import from_dict
 from cairn.core.errors import UserError
 from cairn.corpus import TokenShard
+from cairn.corpus.filters import STEPS
 from cairn.corpus.pipeline import build, phases, read_recipe
-from cairn.corpus.pipeline.recipe import recipe_from
+from cairn.corpus.pipeline.recipe import SourceConfig, recipe_from, settings
 from cairn.tokenizers import Tokenizer
 
 WORDS = "the cairn marks a trail over stones and every walker adds one to it with care while clouds pass by".split()
@@ -159,6 +163,20 @@ def toml(recipe):
 def test_toml_is_read_as_it_is_written(texts, tmp_path):
     (tmp_path / "corpus.toml").write_text(toml(values(texts)), encoding="utf-8")
     assert read_recipe(tmp_path / "corpus.toml") == recipe_from(values(texts))
+
+
+def test_printed_settings_are_the_defaults():
+    printed = tomllib.loads(settings())
+    sources = printed.pop("sources")
+    assert from_dict(SourceConfig, sources[0] | {"path": "x"}) == SourceConfig(path="x")
+    recipe = recipe_from(printed | {"sources": [{"path": "x"}]})
+    assert recipe.steps == tuple(step() for step in STEPS.values())
+    assert recipe == recipe_from({"sources": [{"path": "x"}], "steps": printed["steps"], "dedup": {}, "lines": {}})
+
+
+def test_the_example_is_a_recipe(tmp_path):
+    (tmp_path / "corpus.toml").write_text(EXAMPLE, encoding="utf-8")
+    assert next(step.name for step in read_recipe(tmp_path / "corpus.toml").steps) == "normalize"
 
 
 def test_a_finished_corpus_is_not_built_again(built, texts):

@@ -2,6 +2,7 @@
 
 cairn corpus build corpus.toml --out runs/corpus --workers 2
 cairn corpus build --example > corpus.toml
+cairn corpus build --settings
 """
 
 import argparse
@@ -53,12 +54,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one for each core)"
     )
     parser.add_argument("--example", action="store_true", help="print a recipe to start from")
+    parser.add_argument("--settings", action="store_true", help="print every table and setting a recipe can have")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.example:
         print(EXAMPLE, end="")
+        return
+    if arguments.settings:
+        from cairn.corpus.pipeline.recipe import settings
+
+        print(settings())
         return
     if arguments.recipe is None or arguments.out is None:
         raise UserError("a recipe and --out are needed; print a recipe to start from: cairn corpus build --example")

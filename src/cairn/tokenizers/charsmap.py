@@ -43,8 +43,11 @@ class Charsmap:
         self._pattern = re.compile("|".join(stretches + alone) or "(?!)")  # finds all places where a rule may apply
         self._replaced: dict[str, str] = {}
         # In ASCII text no rule of two characters can apply (unless there is one): a table does, at the speed of C.
-        simple = not any(char.isascii() for char in later)
-        self._ascii = {ord(char): self.parts(char)[0][1] for char in singles if char.isascii()} if simple else None
+        self._ascii: dict[int, str | None] | None = None
+        if not any(char.isascii() for char in later):
+            self._ascii = {ord(char): self.parts(char)[0][1] or None for char in singles if char.isascii()}
+        # Whether ASCII text has no white space but " " afterwards.
+        self.leaves_spaces_only = all(ord(c) in (self._ascii or ()) for c in "\t\n\v\f\r\x1c\x1d\x1e\x1f")
 
     def replace(self, text: str) -> str:
         """`text` with every rule applied, left to right."""

@@ -111,8 +111,9 @@ class SentencePieceNormalizer:
         elif self.rules:
             text = charsmap(self.rules).replace(text)
         text = text.replace(SPACE, " ")
-        if self.collapse_spaces:
-            text = _SPACES.sub(" ", text) if "  " in text else text
+        if self.collapse_spaces and "  " in text:
+            simple = text.isascii() and self.rules and charsmap(self.rules).leaves_spaces_only
+            text = " ".join(text.split()) if simple and not self.protected else _SPACES.sub(" ", text)
         parts = text.split("\0") if len(texts) > 1 else [text]
         if self.collapse_spaces:
             parts = [part.strip(" ") for part in parts]

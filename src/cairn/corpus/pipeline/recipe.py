@@ -18,6 +18,8 @@ min_words = 20
 near = true
 """
 
+import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from typing import Any
 from cairn.core.config import from_dict, option, read_toml, to_dict
 from cairn.core.errors import UserError
 from cairn.core.files import fingerprint
-from cairn.corpus.dedup import DedupConfig, LineConfig
+from cairn.corpus.dedup import DedupConfig, LineConfig, MinHashConfig
 from cairn.corpus.documents import Step
 from cairn.corpus.download import CORPORA, NamedCorpus, RemoteFile
 from cairn.corpus.filters import STEPS
@@ -143,3 +145,24 @@ def _tables(values: dict[str, Any], key: str) -> list[dict[str, Any]]:
     if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
         raise UserError(f"{key} must be a list of tables: [[{key}]]")
     return tables
+
+
+def settings() -> str:
+    """Every table and setting of a recipe with its default, as commented TOML."""
+    lines = ["# the recipe itself", *_defaults(Recipe)]
+    lines += ["", "[[sources]]", *_defaults(SourceConfig)]
+    for name, step in STEPS.items():
+        lines += ["", "[[steps]]", f'kind = "{name}"', *_defaults(step)]
+    lines += ["", "[dedup]", *_defaults(DedupConfig), "", "[dedup.minhash]", *_defaults(MinHashConfig)]
+    return "\n".join([*lines, "", "[lines]", *_defaults(LineConfig)])
+
+
+def _defaults(kind: type) -> list[str]:
+    found = []
+    for f in dataclasses.fields(kind):
+        if "help" not in f.metadata or f.default is dataclasses.MISSING:
+            continue
+        default = list(f.default) if isinstance(f.default, tuple) else f.default
+        choices = f" ({', '.join(map(str, f.metadata['choices']))})" if f.metadata["choices"] else ""
+        found.append(f"{f.name} = {json.dumps(default)}  # {f.metadata['help']}{choices}")
+    return found
