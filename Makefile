@@ -27,7 +27,8 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format src tests benchmarks
 
 bench: $(VENV)/.installed-test
-	for file in benchmarks/*.py; do $(BIN)/python $$file --quick || exit 1; done
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	for file in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file --quick || exit 1; done
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -41,4 +42,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/cairn/kernels/__pycache__
