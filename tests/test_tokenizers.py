@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cairn.core import batching
 from cairn.core.errors import UserError
 from cairn.tokenizers import StreamDecoder, Tokenizer, fast, pretokenize, train_tokenizer
 
@@ -51,7 +52,7 @@ def test_counts_beyond_32_bits():
 
 
 def test_threads_change_nothing(text, monkeypatch):
-    monkeypatch.setattr(fast, "BATCH_BYTES", 500)
+    monkeypatch.setattr(batching, "BATCH_CHARACTERS", 500)
     texts = [text[i : i + 97] for i in range(0, len(text), 97)]
     one, two = train_tokenizer(texts, 500), train_tokenizer(texts, 500, threads=2)
     assert one.fingerprint() == two.fingerprint()

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cairn.core.batching import batches
 from cairn.core.errors import UserError
 from cairn.core.files import atomic_file, hash_file, read_json, write_json
 from cairn.tokenizers import Tokenizer
-
-BATCH = 1 << 20  # characters encoded at a time
 
 
 class TokenShard:
@@ -66,7 +65,7 @@ def write_shard(
     bos = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], dtype)
     total = size = documents = 0
     with atomic_file(path.with_suffix(".bin")) as tokens, atomic_file(path.with_suffix(".ends")) as ends:
-        for batch in _batches(texts):
+        for batch in batches(texts):
             parts = [part for ids in tokenizer.encode_batch(batch, threads) for part in (bos, ids.astype(dtype))]
             tokens.write(np.concatenate(parts).tobytes())
             lengths = [len(bos) + len(ids) for ids in parts[1::2]]
@@ -79,16 +78,3 @@ def write_shard(
     info = wanted | {"dtype": dtype, "tokens": total, "documents": documents, "bytes": size}
     write_json(index, info | {"sha256": {s: hash_file(path.with_suffix(s)) for s in (".bin", ".ends")}})
     return TokenShard(path)
-
-
-def _batches(texts: Iterable[str]) -> Iterable[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from cairn.core.batching import batches, in_threads
 from cairn.core.errors import UserError
 from cairn.tokenizers import bpe, pretokenize
 from cairn.tokenizers.model import Model, Span
@@ -119,14 +120,12 @@ class ByteLevelBPE(Model):
         texts = list(texts)
         if not self._is_fast(sum(map(len, texts))):
             return super().encode_batch(texts)
-        from cairn.tokenizers import fast
-
         table = self._table
 
         def work(batch: list[str]) -> list[np.ndarray]:
             return [table.encode(pretokenize.to_bytes(self._prepared(text)), self.pattern) for text in batch]
 
-        return [ids for batch in fast.in_threads(work, fast.batches(texts), threads) for ids in batch]
+        return [ids for batch in in_threads(work, batches(texts), threads) for ids in batch]
 
     def encode_spans(self, text: str) -> list[Span]:
         """A token that holds a part of a character spans the whole of it. With a normalizer: of the normalized text."""

@@ -3,21 +3,19 @@
 Importing this file imports numba; `bpe.py` and `tokenizer.py` do so when there is enough text to be worth it.
 """
 
-import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
+from cairn.core.batching import batches, in_threads
 from cairn.core.errors import UserError
 from cairn.kernels import chunks, encode, learn
 from cairn.tokenizers.pretokenize import chunk_ends, to_bytes
 
-BATCH_BYTES = 1 << 20  # texts handed to a thread at a time
 NO_WEIGHTS = np.empty(0, np.int64)
 MAX_DISTINCT = (1 << 31) - 1  # bytes of distinct chunks: places are int32
 
@@ -88,34 +86,6 @@ def _enlarged(array: np.ndarray, used: int, size: int) -> np.ndarray:
     larger = np.empty(size, array.dtype)
     larger[:used] = array[:used]
     return larger
-
-
-def batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts in lists of about `BATCH_BYTES` characters, read only when asked for."""
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def in_threads(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
-    """work(item) for each item, in order, `threads` at a time. Items are read as they are needed: memory stays flat."""
-    if threads <= 1:
-        yield from map(work, items)
-        return
-    source = iter(items)
-    with ThreadPoolExecutor(threads) as pool:
-        pending = [pool.submit(work, item) for item in itertools.islice(source, 2 * threads)]
-        while pending:
-            result = pending.pop(0).result()
-            pending += [pool.submit(work, item) for item in itertools.islice(source, 1)]
-            yield result
 
 
 def count_texts(texts: Iterable[str], pattern: str, threads: int = 1) -> ChunkCounter:
@@ -235,9 +205,7 @@ def all_pairs(tokens: Mapping[bytes, int]) -> np.ndarray:
     data, ends = _joined(tokens)
     ids = np.array(list(tokens.values()), np.int64)
     counter.add(data, 0, ends, ids)  # the weight of a token's one occurrence is its id
-    return encode.all_pairs(
-        counter.slots, counter.entries, counter.bytes, counter.starts, counter.counts, len(counter)
-    )
+    return encode.all_pairs(counter.slots, counter.entries, counter.bytes, counter.starts, counter.counts, len(counter))
 
 
 def _joined(chunks: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:
