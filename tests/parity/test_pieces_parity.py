@@ -98,7 +98,7 @@ def test_models_of_sentencepiece_give_its_ids(kind, how):
     model, oracle = ours(content), oracle_of(content)
 
     @given(ANY)
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     def check(text):
         same_spans(model, oracle, text)
         assert model.decode_bytes(model.encode(text)).decode("utf-8", "replace") == oracle.decode(oracle.encode(text))
@@ -120,7 +120,7 @@ def test_user_defined_and_unused_pieces(kind):
     model, oracle = ours(content), oracle_of(content)
 
     @given(st.lists(st.sampled_from(["===", " walkers", "<mask>", "\t", "the ", "Ａ", "walk", "trails"]), max_size=12))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     def check(parts):
         same_spans(model, oracle, "".join(parts))
 
@@ -129,7 +129,7 @@ def test_user_defined_and_unused_pieces(kind):
 
 @pytest.mark.parametrize("kind", [UNIGRAM, BPE])
 @given(st.integers(0, 10**6), st.lists(st.text(st.sampled_from("ab= é漢x"), max_size=30), min_size=3, max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_random_vocabularies_in_sentencepiece(kind, seed, texts):
     rng = random.Random(seed)
     words = sorted({"".join(rng.choice("ab=é漢▁") for _ in range(rng.randrange(1, 6))) for _ in range(40)})
@@ -141,7 +141,7 @@ def test_random_vocabularies_in_sentencepiece(kind, seed, texts):
 
 
 @given(st.integers(0, 10**6), st.lists(st.text(st.sampled_from("ab= é漢x"), max_size=30), min_size=3, max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_random_vocabularies_in_tokenizers(seed, texts):
     rng = random.Random(seed)
     words = sorted({"".join(rng.choice("ab=é漢▁") for _ in range(rng.randrange(1, 6))) for _ in range(40)})
@@ -169,7 +169,7 @@ def test_llama_2():
     model, oracle = read(LLAMA), sentencepiece.SentencePieceProcessor(model_file=str(LLAMA))
 
     @given(ANY)
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=250, deadline=None)
     def check(text):
         same_spans(model, oracle, text)
 
@@ -214,7 +214,7 @@ def test_saved_models_give_the_same_ids_in_tokenizers(name, tmp_path):
     )
 
     @given(plain)
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     def check(text):
         expected = oracle.encode(text, add_special_tokens=False)
         assert model.encode(text) == expected.ids
@@ -326,7 +326,7 @@ def test_wordpiece(wordpiece, how):
     oracle.normalizer = normalizers.BertNormalizer(**how)
 
     @given(ANY)
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     def check(text):
         expected = oracle.encode(text)
         assert model.encode_spans(text) == [(i, *o) for i, o in zip(expected.ids, expected.offsets)]

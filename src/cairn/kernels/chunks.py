@@ -5,7 +5,9 @@ Integers are int64 throughout: numba turns a mix of int64 and uint64 into floats
 
 from cairn.kernels.jit import inlined, kernel
 
-GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd, as int64: spreads keys over a power of two (Knuth, vol. 3, 6.4)
+GOLDEN = (
+    -7046029254386353131
+)  # 2^64 / golden ratio, odd, as int64: spreads keys over a power of two (Knuth, vol. 3, 6.4)
 PRIME = 1099511628211  # FNV-1a
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import regex
 
+from cairn.core.batching import batches
 from cairn.core.errors import UserError
 from cairn.tokenizers.normalize import SentencePieceNormalizer
 
@@ -101,7 +102,7 @@ def count_fragments(
         0,
     )
     names = regex.compile("|".join(map(regex.escape, reserved)) or "(?!)")
-    for text in _batches(normalizer(text) for text in texts):
+    for text in map("\0".join, batches(map(normalizer, texts), BATCH)):  # small texts joined, with NUL between them
         text = names.sub("\0", text)
         points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
         new = seen == 0  # whose script is still to look up
@@ -115,19 +116,6 @@ def count_fragments(
         raise UserError("there is no text to train a tokenizer on")
     characters = {chr(point): int(seen[point]) for point in np.flatnonzero(seen).tolist()}
     return Fragments(chars[: offsets[entries]], offsets[: entries + 1], counts[:entries], characters)
-
-
-def _batches(texts: Iterable[str]) -> Iterable[str]:
-    """Small texts joined, with NUL between them."""
-    batch, size = [], 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH:
-            yield "\0".join(batch)
-            batch, size = [], 0
-    if size:
-        yield "\0".join(batch)
 
 
 def required_characters(characters: dict[str, int], coverage: float) -> dict[str, int]:

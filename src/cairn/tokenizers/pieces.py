@@ -4,18 +4,17 @@ A model cuts the normalised text into pieces (`segment`); what is unknown is the
 token a stretch. In here a space of the normalised text is " "; the pieces of files and vocabularies write it as U+2581.
 """
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence, Sized
 from typing import ClassVar, Self
 
 import numpy as np
 
+from cairn.core.batching import batches, in_threads
 from cairn.core.errors import UserError
 from cairn.tokenizers.model import Model, Span
 from cairn.tokenizers.modelfile import ModelFile, Piece, PieceType, byte_piece, check
 from cairn.tokenizers.normalize import SPACE, SentencePieceNormalizer, charsmap
 
-BATCH = 1_000_000  # characters that are encoded in one call
 MATCHED = (PieceType.NORMAL, PieceType.USER_DEFINED, PieceType.UNUSED)
 
 
@@ -79,9 +78,9 @@ class PieceModel(Model):
         return self.id_arrays([self.normalizer(text)])[0].tolist()
 
     def encode_batch(self, texts: Iterable[str], threads: int = 1) -> list[np.ndarray]:
-        with ThreadPoolExecutor(threads) as pool:
-            done = pool.map(lambda batch: self.id_arrays(self.normalizer.batch(batch)), _batches(texts))
-            return [ids for batch in done for ids in batch]
+        # By the million characters: a call into a kernel costs as much as some hundred characters.
+        done = in_threads(lambda batch: self.id_arrays(self.normalizer.batch(batch)), batches(texts), threads)
+        return [ids for batch in done for ids in batch]
 
     def encode_spans(self, text: str) -> list[Span]:
         """(id, start, end) with character offsets into `text`. Every byte of a spelled character has its whole span."""
@@ -121,20 +120,6 @@ class PieceModel(Model):
         if file.kind != cls.file_kind:
             raise UserError(f"this .model file holds no {cls.kind} model")
         return cls(file.pieces, file.normalizer, byte_fallback=file.byte_fallback, unknown_text=file.unknown_text)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts by the million characters: a call into a kernel costs as much as some hundred characters."""
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def ends_of(parts: Sequence[Sized]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Training SentencePiece's byte pair encoding: the same pieces, in the same order, as sentencepiece itself learns."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -28,12 +29,12 @@ def train_sentencepiece_bpe(
     config: SentencePieceBPEConfig | None = None,
     normalizer: SentencePieceNormalizer | None = None,
 ) -> SentencePieceBPE:
-    """Learn a vocabulary of exactly `vocab_size` pieces; a piece's score is minus its rank.
+    """Learn a vocabulary of exactly `vocab_size` pieces (whatever size `config` names); a piece's score is minus its rank.
 
     Of equally frequent pairs the one with the shorter text goes first, then the one whose UTF-8 sorts first. The characters
     stand last in the vocabulary. Raises UserError when they do not fit, or when the text does not hold as many pieces.
     """
-    config = config or SentencePieceBPEConfig(vocab_size)
+    config = dataclasses.replace(config or SentencePieceBPEConfig(), vocab_size=vocab_size)
     normalizer = normalizer or SentencePieceNormalizer(nmt_nfkc_rules())
     first = first_pieces(config.byte_fallback)
     fragments = count_fragments(texts, normalizer, [piece.text for piece in first])

@@ -41,7 +41,7 @@ def with_chat(model: Model) -> Tokenizer:
 def _unigram(texts: Iterable[str], vocab_size: int, threads: int) -> Model:
     from cairn.tokenizers.unigram_training import UnigramConfig, train_unigram
 
-    return train_unigram(texts, vocab_size, config=UnigramConfig(vocab_size, threads=threads))
+    return train_unigram(texts, vocab_size, config=UnigramConfig(threads=threads))
 
 
 def _wordpiece(texts: Iterable[str], vocab_size: int, threads: int) -> Model:

@@ -9,6 +9,7 @@ A lattice never changes but for the pieces that go, so all are laid out once, fr
 no text is read again. Sums are made in a fixed number of parts, whatever the number of threads, so a run can be repeated.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,11 +64,12 @@ def train_unigram(
     config: UnigramConfig | None = None,
     normalizer: SentencePieceNormalizer | None = None,
 ) -> Unigram:
-    """Learn a unigram model with exactly `vocab_size` pieces. Texts stream by; only their distinct fragments are kept.
+    """Learn a unigram model with exactly `vocab_size` pieces (whatever size `config` names). Texts stream by; only their
+    distinct fragments are kept.
 
     Raises UserError when the characters do not fit, or when the text does not hold as many pieces.
     """
-    config = config or UnigramConfig(vocab_size)
+    config = dataclasses.replace(config or UnigramConfig(), vocab_size=vocab_size)
     normalizer = normalizer or SentencePieceNormalizer(nmt_nfkc_rules())
     first = first_pieces(config.byte_fallback)
     fragments = count_fragments(texts, normalizer, [piece.text for piece in first])

@@ -4,6 +4,8 @@ A piece that does not begin a word is written with "##". A word that cannot be c
 one unknown token.
 """
 
+import functools
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +23,9 @@ from cairn.tokenizers.tokenizer import Tokenizer
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PREFIX = "##"
 LONGEST_WORD = 100  # characters
+# What these part, no step joins again; so each distinct chunk needs to be cut but once.
+CHUNK = re.compile(r"[^ \t\n\r]+")
+CACHED_CHUNKS = 1 << 16
 MAX_VOCABULARY_FILE = 64 << 20  # bytes
 SETTINGS = ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase")
 
@@ -45,6 +50,7 @@ class WordPiece(Model):
         self.special = {text: vocab[text] for text in special if text in vocab}
         self._bytes = {i: self._piece_bytes(text) for text, i in vocab.items()}
         self._longest = max(map(len, vocab))
+        self._chunk_ids = functools.lru_cache(CACHED_CHUNKS)(self._encode_chunk)
 
     def _piece_bytes(self, text: str) -> bytes:
         if text.startswith(PREFIX) and len(text) > len(PREFIX):
@@ -55,7 +61,13 @@ class WordPiece(Model):
         return self._bytes.get(token, b"")
 
     def encode(self, text: str) -> list[int]:
-        return [token for token, _, _ in self.encode_spans(text)]
+        ids: list[int] = []
+        for chunk in CHUNK.findall(text):
+            ids += self._chunk_ids(chunk) if len(chunk) <= LONGEST_WORD else self._encode_chunk(chunk)
+        return ids
+
+    def _encode_chunk(self, chunk: str) -> tuple[int, ...]:
+        return tuple(token for token, _, _ in self.encode_spans(chunk))
 
     def encode_spans(self, text: str) -> list[Span]:
         """(id, start, end) with character offsets into `text`."""
@@ -185,8 +197,12 @@ def train_wordpiece(
     """
     normalizer = normalizer or BertNormalizer()
     words: Counter[str] = Counter()
+    chunks: Counter[str] = Counter()
     for text in texts:
-        words.update(word for word, _ in split_words(normalizer.aligned(text)))
+        chunks.update(CHUNK.findall(text))
+    for chunk, count in chunks.items():
+        for word, _ in split_words(normalizer.aligned(chunk)):
+            words[word] += count
     if not words:
         raise UserError("there is no text to train a tokenizer on")
     first = sorted({char for word in words for char in word})
