@@ -1,5 +1,7 @@
 """Learning the merges of byte pair encoding. Plain twin: `cairn.tokenizers.bpe.train_reference`."""
 
+from typing import Any
+
 import numpy as np
 
 from cairn.kernels.chunks import chunk_key, same_bytes, slot_of
@@ -7,7 +9,7 @@ from cairn.kernels.jit import inlined, kernel
 
 
 @kernel
-def grown(array, size):
+def grown(array, size) -> Any:
     """`array`, or a copy with room for `size` elements and as many again."""
     if size <= len(array):
         return array

@@ -94,7 +94,7 @@ class ByteLevelBPE(Model):
 
     def _prepared(self, text: str) -> str:
         if self.normalizer:
-            text = unicodedata.normalize(self.normalizer, text)
+            text = unicodedata.normalize(self.normalizer, text)  # type: ignore[arg-type]
         if self.add_prefix_space and text and not text[0].isspace():
             text = " " + text
         return text
