@@ -60,6 +60,19 @@ def test_split_shares_no_document(folder, tmp_path):
     assert again.fingerprint() == corpus.fingerprint()
 
 
+def test_a_text_under_two_names_stays_on_one_side(tmp_path):
+    """A folder, and the folder above it as domain: the names differ, the texts do not."""
+    inner = tmp_path / "all" / "part"
+    inner.mkdir(parents=True)
+    for number in range(40):
+        (inner / f"{number}.txt").write_text(f"Text number {number}. " * 20, encoding="utf-8")
+    config = CorpusConfig(data=str(inner), domain=str(tmp_path / "all"), valid_share=0.3)
+    corpus = build_corpus(config, tmp_path / "c")
+    held = set(corpus.texts("general-valid")) | set(corpus.texts("domain-valid"))
+    assert held
+    assert not held & (set(corpus.texts("general-train")) | set(corpus.texts("domain-train")))
+
+
 def test_library_split_shares_no_module(corpus):
     def modules(part):
         return {d.id.partition("/")[2] for d in corpus.documents(part) if not d.id.startswith("reference/")}

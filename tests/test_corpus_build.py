@@ -15,10 +15,11 @@ from cairn.cli.corpus_build import EXAMPLE
 from cairn.core.config import from_dict
 from cairn.core.errors import UserError
 from cairn.corpus import TokenShard
+from cairn.corpus.documents import Document
 from cairn.corpus.filters import STEPS
-from cairn.corpus.pipeline import build, phases, read_recipe
+from cairn.corpus.pipeline import build, job, phases, read_recipe
 from cairn.corpus.pipeline.recipe import SourceConfig, recipe_from, settings
-from cairn.tokenizers import Tokenizer
+from cairn.tokenizers import Tokenizer, train_tokenizer
 
 WORDS = "the cairn marks a trail over stones and every walker adds one to it with care while clouds pass by".split()
 
@@ -165,12 +166,20 @@ def test_toml_is_read_as_it_is_written(texts, tmp_path):
     assert read_recipe(tmp_path / "corpus.toml") == recipe_from(values(texts))
 
 
-def test_printed_settings_are_the_defaults():
+def test_printed_settings_are_the_defaults(tmp_path):
+    benchmark = tmp_path / "items.txt"
+    benchmark.write_text("an item", encoding="utf-8")
     printed = tomllib.loads(settings())
     sources = printed.pop("sources")
     assert from_dict(SourceConfig, sources[0] | {"path": "x"}) == SourceConfig(path="x")
+    for step in printed["steps"]:
+        if step["kind"] == "decontaminate":
+            step["benchmarks"] = [str(benchmark)]  # it has no default
     recipe = recipe_from(printed | {"sources": [{"path": "x"}]})
-    assert recipe.steps == tuple(step() for step in STEPS.values())
+    defaults = [step() for step in STEPS.values()]
+    assert [type(step) for step in recipe.steps] == [type(step) for step in defaults]
+    changed = [(a, b) for a, b in zip(recipe.steps, defaults) if a != b]
+    assert [a.name for a, _ in changed] == ["decontaminate"]
     assert recipe == recipe_from({"sources": [{"path": "x"}], "steps": printed["steps"], "dedup": {}, "lines": {}})
 
 
@@ -197,6 +206,12 @@ def test_a_finished_corpus_is_not_built_again(built, texts):
         ({"tokenizer": "x"}, "not both"),
         ({"valid_share": 1.5}, "between 0 and 1"),
         ({"seed": 1}, "unknown setting 'seed'"),
+        ({"source_names": ["a"]}, "unknown setting 'source_names'"),
+        ({"steps": [{"kind": ["a"]}]}, "known: normalize"),
+        ({"steps": [{"kind": "decontaminate"}]}, "benchmarks is empty"),
+        ({"vocab_size": 100}, "at least 264"),
+        ({"sources": [{"path": "x", "name": "a/b"}]}, "may hold no /"),
+        ({"sources": [{"path": "x", "revision": "1"}]}, "revision belongs to a source with hub"),
         ({"dedup": {"exact": "fuzzy"}}, "raw, normalised"),
     ],
 )
@@ -219,5 +234,73 @@ def test_other_folders_are_not_touched(built, texts, tmp_path):
     (tmp_path / "mine/letter.txt").write_text("dear", encoding="utf-8")
     with pytest.raises(UserError, match="no corpus build"):
         build(recipe_from(values(texts)), tmp_path / "mine")
+    (tmp_path / "project/work").mkdir(parents=True)
+    (tmp_path / "project/work/thesis.txt").write_text("years", encoding="utf-8")
+    with pytest.raises(UserError, match="no corpus build"):
+        build(recipe_from(values(texts)), tmp_path / "project")
+    assert (tmp_path / "project/work/thesis.txt").exists()
+    assert list((tmp_path / "mine").iterdir()) == [tmp_path / "mine/letter.txt"]
     with pytest.raises(UserError, match="does not exist"):
         build(recipe_from(values(texts, sources=[{"path": str(tmp_path / "gone")}])), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UserError, match="lie in one another"):
+        build(recipe_from(values(texts)), texts / "out")
+
+
+def stopped(recipe, out, phase):
+    """A build that is interrupted before this phase."""
+    last = next(p for p in job.PHASES if p.name == phase)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "PHASES", job.PHASES[: job.PHASES.index(last)])
+        patch.setattr(job, "finish", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build(recipe, out)
+
+
+def test_input_that_changes_while_a_build_is_stopped_is_noticed(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name in "ab":
+        (folder / f"{name}.txt").write_text(f"Text {name} " * 50, encoding="utf-8")
+    recipe = recipe_from({"sources": [{"path": str(folder)}], "valid_share": 0.0})
+    stopped(recipe, tmp_path / "out", "clean")
+    (folder / "b.txt").rename(tmp_path / "b.txt")
+    with pytest.raises(UserError, match=r"b\.txt is gone or has changed"):
+        build(recipe, tmp_path / "out")
+    (tmp_path / "b.txt").rename(folder / "b.txt")
+    assert build(recipe, tmp_path / "out")["parts"]["train"]["documents"] == 2
+    (folder / "b.txt").write_text("something else", encoding="utf-8")
+    with pytest.raises(UserError, match="have changed since it was built"):
+        build(recipe, tmp_path / "out")
+
+
+def test_another_tokenizer_in_the_same_place_is_noticed(tmp_path, texts, tokenizer):
+    tokenizer.save(tmp_path / "words")
+    recipe = recipe_from(
+        {"sources": [{"path": str(texts / "a.jsonl")}], "tokenizer": str(tmp_path / "words"), "part_bytes": 40_000}
+    )
+    stopped(recipe, tmp_path / "out", "encode")
+    train_tokenizer(["another text"], 300).save(tmp_path / "words")
+    with pytest.raises(UserError, match="another recipe or tokenizer"):
+        build(recipe, tmp_path / "out")
+
+
+def test_hub_documents_keep_their_ids_and_what_is_known_of_them(tmp_path, monkeypatch):
+    rows = [
+        Document(f"stones/train:{i}", f"Row {i} of the data set.", {"url": f"https://x.org/{i}"}) for i in range(40)
+    ]
+    monkeypatch.setattr(phases, "read_hub", lambda *_, **__: iter(rows))
+    found = {}
+    for part_bytes in (1000, 100_000):
+        recipe = recipe_from({"sources": [{"hub": "some/stones"}], "valid_share": 0.2, "part_bytes": part_bytes})
+        out = tmp_path / str(part_bytes)
+        build(recipe, out)
+        found[part_bytes] = {
+            (side, d.id, d.meta["url"])
+            for side in ("train", "valid")
+            for p in (out / "documents" / side).iterdir()
+            for d in phases.read_documents(p)
+        }
+    assert found[1000] == found[100_000]
+    assert len(found[1000]) == 40
+    assert any(side == "valid" for side, _, _ in found[1000])

@@ -9,8 +9,8 @@ import stat
 import pytest
 
 from cairn.corpus.pipeline import Build, build
-from cairn.corpus.pipeline.build import PHASES
 from cairn.corpus.pipeline.cluster import on_cluster
+from cairn.corpus.pipeline.job import PHASES
 from cairn.corpus.pipeline.recipe import recipe_from
 
 executors = pytest.importorskip("datatrove.executor")

@@ -143,6 +143,7 @@ HOSTILE = {
     "special token without text": (("added_tokens", 0, "content"), "", "no text"),
     "special token twice": (("added_tokens", 1, "content"), "<|endoftext|>", "given twice"),
     "special tokens of one id": (("added_tokens", 1, "id"), 0, "same id"),
+    "special token with a word's id": (("added_tokens", 1, "id"), 50, "has the id 50 of"),
     "whole words only": (("added_tokens", 1, "single_word"), True, "whole words"),
 }
 

@@ -101,10 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return _mistake(f"no space left on the device ({error.strerror}); free some and run the same command again")
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EADDRINUSE):
-            where = f"{error.filename}: " if error.filename else ""
-            return _mistake(f"{where}{error.strerror}")
-        raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _mistake(f"{where}{error.strerror or error}")
 
 
 def _mistake(message: str) -> int:

@@ -37,7 +37,7 @@ def from_dict(cls: type[T], values: dict[str, Any], base: T | None = None, where
     if not isinstance(values, dict):
         raise UserError(f"{where or cls.__name__}: a table of settings is expected, got {values!r}")
     kinds = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     changes: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{where}.{key}" if where else key
@@ -97,7 +97,7 @@ def _plain(value: Any) -> Any:
 def read_toml(path: Path | str) -> dict[str, Any]:
     try:
         with open(path, "rb") as handle:
-            return tomllib.load(handle)
+            return tomllib.loads(handle.read().decode("utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"recipe {path} does not exist") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -49,6 +49,11 @@ class Corpus:
                 f"{path} is not a corpus directory (no corpus.json); make one with: cairn corpus --out {path}"
             )
         self.info = read_json(self.path / "corpus.json")
+        if "counts" not in self.info:
+            raise UserError(
+                f"{path} was made by cairn corpus build; make a corpus for training of it with: "
+                f"cairn corpus --data {path}/documents/train --out ANOTHER"
+            )
 
     def documents(self, part: str) -> Iterator[Document]:
         assert part in PARTS, part
@@ -69,7 +74,7 @@ class Corpus:
 
 def complete_corpus(config: CorpusConfig, out: Path | str) -> Corpus | None:
     """The corpus at `out` if it was made with `config`, None if there is none; another one is refused, not replaced."""
-    if not Path(out).exists():
+    if not Path(out).exists() or (Path(out).is_dir() and not any(Path(out).iterdir())):
         return None
     corpus = Corpus(out)
     if corpus.info.get("config") != to_dict(config):
@@ -84,12 +89,15 @@ def build_corpus(config: CorpusConfig, out: Path | str) -> Corpus:
     domain = read_folder(config.domain, quarantine) if config.domain else library.source_code()
     with atomic_directory(out) as directory:
         counts: dict[str, dict[str, int]] = {}
+        sides: dict[
+            str, bool
+        ] = {}  # text -> held out; of both kinds, so that none is trained on what the other holds out
         for kind, documents, limit, source in (
             ("general", general, config.general_bytes, config.data),
             ("domain", domain, config.domain_bytes, config.domain),
         ):
             with _Spool(directory / "spool") as spool:
-                train, valid = _split(documents, config.valid_share, quarantine, spool)
+                train, valid = _split(documents, config.valid_share, quarantine, spool, sides)
                 if not train and not valid:
                     raise UserError(
                         f"no usable text in {source or 'the standard library'}: text, Markdown, source code, JSON Lines "
@@ -149,7 +157,7 @@ class _Spool:
 
 
 def _split(
-    documents: Iterable[Document], share: float, quarantine: Quarantine, spool: _Spool
+    documents: Iterable[Document], share: float, quarantine: Quarantine, spool: _Spool, sides: dict[str, bool]
 ) -> tuple[list[_Place], list[_Place]]:
     """By a hash of the name (of the module, for the library, so that its text and its source fall on the same side)."""
     train: list[_Place] = []
@@ -167,7 +175,7 @@ def _split(
             else document.id
         )
         place = spool.add(document.id, document.text)
-        (valid if hash_unit(key, "split") < share else train).append(place)
+        (valid if sides.setdefault(digest, hash_unit(key, "split") < share) else train).append(place)
     return train, valid
 
 

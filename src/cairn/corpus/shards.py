@@ -73,7 +73,7 @@ def write_shard(
             total += sum(lengths)
             documents += len(batch)
             size += sum(len(text.encode("utf-8", "surrogatepass")) for text in batch)
-    if total < 2:
+    if not documents:
         raise UserError(f"{path}: the corpus has no text to encode")
     info = wanted | {"dtype": dtype, "tokens": total, "documents": documents, "bytes": size}
     write_json(index, info | {"sha256": {s: hash_file(path.with_suffix(s)) for s in (".bin", ".ends")}})

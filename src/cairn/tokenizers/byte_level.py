@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cairn.tokenizers.fast import ChunkCounter
 
 CACHED_CHUNKS = 1 << 16  # distinct chunks remembered with their ids; words repeat (Zipf)
+MAX_TOKEN = 1 << 16  # bytes
 # Characters after which numba is loaded: what Python spent on them by then is about what loading costs.
 FAST_AFTER = 500_000
 
@@ -58,6 +59,9 @@ class ByteLevelBPE(Model):
             self.bytes_of = {i: bytes(bpe.CHAR_TO_BYTE[c] for c in text) for text, i in self.vocab.items()}
         except KeyError as error:
             raise UserError(f"the vocabulary holds the character {error}, which stands for no byte") from None
+        longest = max(map(len, self.bytes_of.values()))
+        if longest > MAX_TOKEN:
+            raise UserError(f"the vocabulary has a token of {longest} bytes; at most {MAX_TOKEN} are read")
         if len(self.bytes_of) < len(self.vocab):
             raise UserError("two tokens of the vocabulary have the same id")
         self.id_of = {data: i for i, data in self.bytes_of.items()}

@@ -60,6 +60,8 @@ CHUNKS_AT_ONCE = 1 << 20
 
 def pattern_named(name: str) -> str:
     """A published split pattern by its name; anything else is taken for a regular expression of the caller's own."""
+    if re.fullmatch(r"\w+", name) and name not in NAMED:
+        raise UserError(f"the split pattern {name!r} is not known; known: {', '.join(NAMED)}, or a regular expression")
     pattern = NAMED.get(name, name)
     compiled(pattern)
     return pattern

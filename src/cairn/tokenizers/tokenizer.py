@@ -1,6 +1,7 @@
 """The tokenizer that every stage shares: a model that cuts text, special tokens, a chat template, streaming."""
 
 import codecs
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,9 @@ class Tokenizer:
                 raise UserError("tokenizer: a special token has no text")
             if taken.setdefault(token, text) != text:
                 raise UserError(f"tokenizer: the special tokens {taken[token]!r} and {text!r} have the same id {token}")
+        for text, token in model.vocab.items():
+            if taken.get(token, text) != text and model.token_bytes(token) != taken[token].encode():
+                raise UserError(f"tokenizer: the special token {taken[token]!r} has the id {token} of {text!r}")
         self._special_bytes = {i: text.encode() for text, i in self.special.items()}
         self._skipped = frozenset(i for text, i in self.special.items() if text not in self.shown)
         # Longest first: of two special tokens that start alike the longer one is meant.
@@ -120,6 +124,10 @@ class Tokenizer:
         return frozenset(self.special[t] for t in {self.eos, chat.END_OF_TURN} if t in self.special)
 
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
         return fingerprint(
             [self.model.kind, self.model.to_json(), self.special, self.chat_template, self.names, self.around]
         )

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from cairn.core.files import fingerprint, hash_file
 from cairn.corpus.documents import SHOWN, Quarantine, Tally
+from cairn.corpus.pipeline import phases
 
 if TYPE_CHECKING:
-    from cairn.corpus.pipeline.build import Build
+    from cairn.corpus.pipeline.job import Build
 
 
 def summary(build: "Build") -> dict[str, Any]:
@@ -70,6 +71,8 @@ def summary(build: "Build") -> dict[str, Any]:
         "repeated_lines": sum(result["dropped"] for result in build.results("find-lines")) if recipe.lines else None,
         "emptied": sum(result["emptied"] for result in written),
         "parts": parts,
+        "vocab_size": build.result("merges")["vocab_size"] if recipe.vocab_size else None,
+        "inputs": phases.inputs_of([part for part in build.parts if "files" in part]),
         "bytes_by_power": {str(power): lengths[power] for power in sorted(lengths)},
         "languages": dict(languages.most_common()) if set(languages) - {""} else {},
         "samples": [sample for _, sample in sorted(samples, key=lambda pair: pair[0])[:SHOWN]],

@@ -12,7 +12,7 @@ merges   all chunks -> the vocabulary  } to be trained
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 
 from cairn.core.errors import UserError
-from cairn.core.files import atomic_file, hash_unit
+from cairn.core.files import atomic_file, fingerprint, hash_unit
 from cairn.corpus import dedup
 from cairn.corpus.documents import SAMPLE_CHARACTERS, SHOWN, Document, Quarantine, Tally
 from cairn.corpus.download import download
@@ -28,10 +28,11 @@ from cairn.corpus.shards import write_shard
 from cairn.corpus.sources import InputPart, plan_inputs, read_hub, read_part
 
 if TYPE_CHECKING:
-    from cairn.corpus.pipeline.build import Build
+    from cairn.corpus.pipeline.job import Build
 
 LEVEL = 3  # of zstd: 3 to 4 times smaller at some hundred MB/s
 PARTITION_DOCUMENTS = 4_000_000  # documents whose keys are sorted at a time: 130 MB
+PARTITION_LINE_BYTES = 128 << 20  # of hashed lines that are sorted at a time, twice that in memory
 
 
 def write_documents(path: Path, documents: Iterator[Document]) -> tuple[int, int]:
@@ -62,13 +63,12 @@ def read_documents(path: Path) -> Iterator[Document]:
 def fetch(build: "Build", source: int) -> dict[str, Any]:
     """Bring a source on the web to disk; one that is there already is only named."""
     config = build.recipe.sources[source]
-    remote = config.remote()
+    remote = config.remote(f"{source:03d}")
     if remote is not None:
         return {"path": str(download(remote, build.work / "downloads"))}
     if not config.hub:
         return {"path": config.path}
     quarantine = Quarantine()
-    folder = build.work / "hub" / f"{source:03d}"
     rows = read_hub(
         config.hub, quarantine, config.split, config.text_field, config.revision or None, config.config or None
     )
@@ -77,23 +77,57 @@ def fetch(build: "Build", source: int) -> dict[str, Any]:
         batch.append(document)
         size += len(document.text)
         if size >= build.recipe.part_bytes:
-            write_documents(folder / f"{number:05d}.jsonl.zst", iter(batch))
+            write_documents(build.fetched(source, number), iter(batch))
             number, batch, size = number + 1, [], 0
-    write_documents(folder / f"{number:05d}.jsonl.zst", iter(batch))
-    return {"path": str(folder), "quarantine": quarantine.to_dict()}
+    write_documents(build.fetched(source, number), iter(batch))
+    return {"documents": number + 1, "quarantine": quarantine.to_dict()}
 
 
 def plan(build: "Build", _: int) -> dict[str, Any]:
     """Cut all sources into parts. What is planned is what is read, also after an interruption."""
     quarantine = Quarantine()
-    parts = []
-    for number, (config, fetched) in enumerate(zip(build.recipe.sources, build.results("fetch"))):
-        field = "text" if config.hub else config.text_field
-        found = plan_inputs(fetched["path"], quarantine, field, build.recipe.part_bytes)
-        parts += [{"source": number, "input": part.to_dict()} for part in found]
+    fetched = build.results("fetch")
+    parts = parts_of(build, [found.get("path") for found in fetched], quarantine)
+    for source, found in enumerate(fetched):
+        parts += [{"source": source, "fetched": number} for number in range(found.get("documents", 0))]
     if not parts:
         raise UserError(f"no file in the sources can be read; left out: {quarantine.summary()}")
+    parts.sort(key=lambda part: part["source"])
     return {"parts": parts, "quarantine": quarantine.to_dict()}
+
+
+def parts_of(build: "Build", paths: Sequence[str | None], quarantine: Quarantine) -> list[dict[str, Any]]:
+    """Parts of the sources that lie at `paths`, with size and time of every file, so that a change is noticed."""
+    parts = []
+    for source, path in enumerate(paths):
+        if path is not None:
+            field = build.recipe.sources[source].text_field
+            for part in plan_inputs(path, quarantine, field, build.recipe.part_bytes):
+                files = {piece.name: _stamp(Path(part.root) / piece.name) for piece in part.slices}
+                parts.append({"source": source, "input": part.to_dict(), "files": files})
+    return parts
+
+
+def inputs_of(parts: Sequence[dict[str, Any]]) -> str:
+    """Fingerprint of the names and sizes of what is read."""
+    return fingerprint([[part["source"], {n: size for n, (size, _) in part["files"].items()}] for part in parts])
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _documents_of(build: "Build", part: dict[str, Any], quarantine: Quarantine) -> Iterator[Document]:
+    if "fetched" in part:
+        return read_documents(build.fetched(part["source"], part["fetched"]))
+    for name, stamp in part["files"].items():
+        path = Path(part["input"]["root"]) / name
+        if not path.exists() or list(_stamp(path)) != list(stamp):
+            raise UserError(
+                f"{path} is gone or has changed since the build was begun; put it back, or delete {build.out} to start anew"
+            )
+    return read_part(InputPart.from_dict(part["input"]), quarantine)
 
 
 def clean(build: "Build", piece: int) -> dict[str, Any]:
@@ -108,7 +142,7 @@ def clean(build: "Build", piece: int) -> dict[str, Any]:
     languages: Counter[str] = Counter()
 
     def passed() -> Iterator[Document]:
-        for document in read_part(InputPart.from_dict(part["input"]), quarantine):
+        for document in _documents_of(build, part, quarantine):
             meta = ({"licence": licence} if licence else {}) | document.meta | {"source": name}
             current: Document | None = replace(document, id=f"{name}/{document.id}", meta=meta)
             for number, step in enumerate(build.steps):

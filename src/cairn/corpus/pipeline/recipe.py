@@ -20,7 +20,7 @@ near = true
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from cairn.core.files import fingerprint
 from cairn.corpus.dedup import DedupConfig, LineConfig, MinHashConfig
 from cairn.corpus.documents import Step
 from cairn.corpus.download import CORPORA, NamedCorpus, RemoteFile
-from cairn.corpus.filters import STEPS
+from cairn.corpus.filters import STEPS, Decontaminate
 from cairn.corpus.sources.plan import PART_BYTES
+from cairn.tokenizers.chat import SPECIAL_TOKENS
 from cairn.tokenizers.pretokenize import NAMED
 
 
@@ -55,6 +56,11 @@ class SourceConfig:
         given = [key for key in ("path", "corpus", "url", "hub") if getattr(self, key)]
         if len(given) != 1:
             raise UserError(f"a source needs one of path, corpus, url and hub, got {', '.join(given) or 'none'}")
+        for key, kind in {"sha256": "url", "config": "hub", "revision": "hub"}.items():
+            if getattr(self, key) and given != [kind]:
+                raise UserError(f"{key} belongs to a source with {kind}, not to one with {given[0]}")
+        if "/" in self.name:
+            raise UserError(f"the name of a source leads the ids of its documents and may hold no /, got {self.name!r}")
         if self.corpus and self.corpus not in CORPORA:
             raise UserError(f"the corpus {self.corpus!r} is not known; known: {', '.join(CORPORA)}")
 
@@ -62,12 +68,12 @@ class SourceConfig:
     def title(self) -> str:
         return self.name or Path(self.path or self.url or self.hub or self.corpus).name or "root"
 
-    def remote(self) -> NamedCorpus | None:
-        """What must be downloaded first, if anything."""
+    def remote(self, folder: str) -> NamedCorpus | None:
+        """What must be downloaded first, if anything, and the name of the folder it comes to."""
         if self.corpus:
-            return CORPORA[self.corpus]
+            return replace(CORPORA[self.corpus], name=folder)
         if self.url:
-            return NamedCorpus(self.title, (RemoteFile(self.url, self.sha256),), self.licence)
+            return NamedCorpus(folder, (RemoteFile(self.url, self.sha256),), self.licence)
         return None
 
 
@@ -80,7 +86,7 @@ class Recipe:
     valid_share: float = option(0.01, "share of documents held out for validation", minimum=0.0)
     tokenizer: str = option("", "tokenizer (any form) that encodes the documents; empty: see vocab_size")
     vocab_size: int = option(0, "train a byte-level BPE of this size on the documents; 0: no tokens", minimum=0)
-    pattern: str = option("llama3", "how that BPE splits text", choices=tuple(NAMED))
+    pattern: str = option("qwen2", "how that BPE splits text", choices=tuple(NAMED))
     part_bytes: int = option(PART_BYTES, "bytes of input in one piece of work", minimum=1000)
     keep_work: bool = option(False, "keep what the phases pass on to each other")
     source_names: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
@@ -92,6 +98,11 @@ class Recipe:
             raise UserError(f"valid_share must lie between 0 and 1, got {self.valid_share}")
         if self.tokenizer and self.vocab_size:
             raise UserError("give either tokenizer (one that exists) or vocab_size (of one to train), not both")
+        least = 256 + len(SPECIAL_TOKENS)
+        if 0 < self.vocab_size < least:
+            raise UserError(
+                f"vocab_size must be at least {least} (the bytes and special tokens), got {self.vocab_size}"
+            )
         names: list[str] = []
         for source in self.sources:  # names lead the ids, so that two sources cannot hold the same id
             name, number = source.title, 2
@@ -129,9 +140,12 @@ def recipe_from(values: dict[str, Any]) -> Recipe:
     for i, table in enumerate(_tables(values, "steps")):
         table = dict(table)
         kind = table.pop("kind", None)
-        if kind not in STEPS:
+        if not isinstance(kind, str) or kind not in STEPS:
             raise UserError(f"steps[{i}].kind is {kind!r}; known: {', '.join(STEPS)}")
-        steps.append(from_dict(STEPS[kind], table, where=f"steps[{i}]"))
+        step = from_dict(STEPS[kind], table, where=f"steps[{i}]")
+        if isinstance(step, Decontaminate) and not step.benchmarks:
+            raise UserError(f"steps[{i}].benchmarks is empty: name the files of the benchmarks, or leave the step out")
+        steps.append(step)
     parts: dict[str, Any] = {}
     for key, kind in (("dedup", DedupConfig), ("lines", LineConfig)):
         table = values.pop(key, None)

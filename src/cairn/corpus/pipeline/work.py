@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cairn.core.errors import UserError
-from cairn.core.files import read_json, write_json
+from cairn.core.files import write_json
 
 Work = Callable[[int], dict[str, Any]]  # piece -> result, JSON-able; picklable
 
@@ -30,10 +31,6 @@ def do(folder: Path, phase: str, work: Work, piece: int) -> None:
     path = marker(folder, phase, piece)
     if not path.exists():
         write_json(path, work(piece))
-
-
-def results(folder: Path, phase: str, pieces: int) -> list[dict[str, Any]]:
-    return [read_json(marker(folder, phase, piece)) for piece in range(pieces)]
 
 
 def run(
@@ -51,7 +48,8 @@ def run(
         min(workers, len(pieces)), mp_context=context, initializer=_begin, initargs=(folder, os.getpid())
     )
     try:
-        futures = [pool.submit(do, folder, phase, work, piece) for piece in pieces]
+        with _interrupts_ignored():  # which the processes started here inherit: Ctrl-C is for their parent
+            futures = [pool.submit(do, folder, phase, work, piece) for piece in pieces]
         for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
             future.result()
             progress(done)
@@ -59,8 +57,24 @@ def run(
         raise UserError(
             "a worker process died (out of memory?); run the same command again, or with fewer --workers"
         ) from None
+    except BaseException:
+        for process in multiprocessing.active_children():  # else Ctrl-C waits for every piece that was begun
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _begin(folder: Path, parent: int) -> None:

@@ -6,7 +6,9 @@
 All parts in order give exactly the documents of `read_folder`, whatever the size of the parts.
 """
 
+import errno
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from cairn.corpus.sources.web import read_html, read_warc
 DOCUMENT_BYTES = 16 << 20  # a longer text is cut, a longer record quarantined
 PART_BYTES = 64 << 20
 
+PASSING = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENODEV)
 PROSE = ".txt .text .md .markdown .rst .tex .org .adoc"
 SOURCE = (
     ".py .pyi .c .h .cc .cpp .hpp .cs .java .kt .scala .js .mjs .ts .tsx .jsx .go .rs .rb .php .pl .lua .r .jl .swift "
@@ -112,7 +115,12 @@ def plan_inputs(
     for name in names:
         kind, compression = _kind(name)
         if not kind:
-            quarantine.add(_shown(name), f"file type {Path(_shown(name)).suffix or 'without ending'} is not read")
+            suffix = Path(_shown(name)).suffix
+            ending = suffix if re.fullmatch(r"\.[A-Za-z]\w{0,9}", suffix) else "without ending"
+            quarantine.add(_shown(name), f"file type {ending} is not read")
+            continue
+        if _shown(name) != name:
+            quarantine.add(_shown(name), "file name is not UTF-8")
             continue
         if kind in ("html", "warc"):
             require_trafilatura()
@@ -165,6 +173,8 @@ def read_part(part: InputPart, quarantine: Quarantine) -> Iterator[Document]:
         except DamagedError as damage:
             reading.reject("", str(damage))
         except OSError as error:
+            if error.errno in PASSING:
+                raise  # the disk or the machine is at fault, not the file
             reading.reject("", f"cannot be read ({error.strerror or 'damaged'})")
 
 

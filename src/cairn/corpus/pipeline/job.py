@@ -18,7 +18,7 @@ from typing import Any
 from cairn.core.errors import UserError
 from cairn.core.files import read_json, write_json, write_text
 from cairn.core.progress import Display
-from cairn.corpus.documents import Step
+from cairn.corpus.documents import Quarantine, Step
 from cairn.corpus.filters import Decontaminate
 from cairn.corpus.pipeline import card, phases, work
 from cairn.corpus.pipeline.recipe import Recipe
@@ -26,7 +26,7 @@ from cairn.tokenizers import Tokenizer
 
 
 class Build:
-    """A recipe and where it is built: what is planned, what is done. Picklable, so that any process can do a piece."""
+    """A recipe and where it is built: what is planned, what is done."""
 
     def __init__(self, recipe: Recipe, out: Path | str):
         self.recipe, self.out = recipe, Path(out)
@@ -38,10 +38,24 @@ class Build:
             for step in recipe.steps
         ]
 
+    def identity(self) -> dict[str, Any]:
+        """What another build in this place would not have."""
+        tokenizer = Tokenizer.load(self.recipe.tokenizer).fingerprint() if self.recipe.tokenizer else None
+        return {"fingerprint": self.fingerprint, "tokenizer": tokenizer}
+
+    def note(self) -> None:
+        """Write down, once, what is built here."""
+        if not (self.out / "recipe.json").exists():
+            write_json(self.out / "recipe.json", self.identity() | {"recipe": self.recipe.to_dict()})
+
     # --- places
 
     def shard(self, name: str, piece: int) -> Path:
         return self.work / name / f"{piece:05d}.jsonl.zst"
+
+    def fetched(self, source: int, number: int) -> Path:
+        """Documents of a hub's data set, as they came."""
+        return self.work / "hub" / f"{source:03d}" / f"{number:05d}.jsonl.zst"
 
     def array(self, name: str, piece: int) -> Path:
         return self.work / name / f"{piece:05d}.npy"
@@ -79,15 +93,14 @@ class Build:
         """Into how many ranges the hashes are cut, so that one range fits into memory."""
         return sum(self.documents) // phases.PARTITION_DOCUMENTS + 1
 
+    @property
+    def line_partitions(self) -> int:
+        size = sum(self.array("lines", piece).stat().st_size for piece in range(len(self.parts)))
+        return size // phases.PARTITION_LINE_BYTES + 1
+
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self.recipe.tokenizer or self.out / "tokenizer")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"recipe": self.recipe, "out": self.out}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["recipe"], state["out"])
 
 
 @dataclass(frozen=True)
@@ -113,7 +126,7 @@ PHASES = (
     Phase("clean", _all, phases.clean),
     Phase("index", lambda b: 1, phases.index),
     Phase("lines", _if(lambda r: r.lines, _all), phases.lines),
-    Phase("find-lines", _if(lambda r: r.lines, lambda b: b.partitions), phases.find_lines),
+    Phase("find-lines", _if(lambda r: r.lines, lambda b: b.line_partitions), phases.find_lines),
     Phase("keys", _if(lambda r: r.dedup, _all), phases.keys),
     Phase("pairs", _if(lambda r: r.dedup, lambda b: b.partitions * len(b.recipe.dedup.key_bands())), phases.pairs),  # type: ignore[union-attr]
     Phase("clusters", _if(lambda r: r.dedup, lambda b: 1), phases.clusters),
@@ -124,26 +137,44 @@ PHASES = (
 )
 
 
-def do_piece(phase: str, build: Build, piece: int) -> dict[str, Any]:
+@functools.lru_cache(maxsize=1)
+def _opened(recipe: Recipe, out: Path, phase: str) -> Build:
+    """One for all pieces of a phase that a process does: it has read the plan, the tokenizer and the models of the steps."""
+    return Build(recipe, out)
+
+
+def do_piece(phase: str, recipe: Recipe, out: Path, piece: int) -> dict[str, Any]:
     """Named, so that a worker process finds it; the phases themselves hold functions that cannot be pickled."""
-    return next(p for p in PHASES if p.name == phase).work(build, piece)
+    return next(p for p in PHASES if p.name == phase).work(_opened(recipe, out, phase), piece)
 
 
-def begin(build: Build) -> bool:
-    """Prepare the folder; whether there is anything left to do. A folder of another recipe is refused, not replaced."""
-    note = build.out / "recipe.json"
-    if note.exists():
-        if read_json(note).get("fingerprint") != build.fingerprint:
-            raise UserError(
-                f"{build.out} was begun with another recipe; choose another --out, or delete it to start anew"
-            )
-    elif build.out.exists() and any(p.name != "work" for p in build.out.iterdir()):
-        raise UserError(f"{build.out} exists already and is no corpus build; choose another --out")
-    else:
-        if build.recipe.tokenizer:
-            Tokenizer.load(build.recipe.tokenizer)  # wrong now rather than after hours
-        write_json(note, {"fingerprint": build.fingerprint, "recipe": build.recipe.to_dict()})
-    return not (build.out / "corpus.json").exists()
+def check(job: Build) -> None:
+    """Refuse, before anything is written, a folder that is not ours, and what would fail only after hours.
+
+    A folder begun with another recipe or another tokenizer is refused, not replaced; so is a finished one of files that
+    have changed since.
+    """
+    out, note = job.out, job.out / "recipe.json"
+    if not note.exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out} exists already and is no corpus build; choose another --out")
+    elif {key: read_json(note).get(key) for key in ("fingerprint", "tokenizer")} != job.identity():
+        raise UserError(
+            f"{out} was begun with another recipe or tokenizer; choose another --out, or delete it to start anew"
+        )
+    finished = (out / "corpus.json").exists()
+    for source in job.recipe.sources:
+        path = Path(source.path).resolve()
+        if source.path and not path.exists():
+            if finished:
+                return
+            raise UserError(f"the source {source.path} does not exist")
+        if source.path and (out.resolve() in (path, *path.parents) or path in out.resolve().parents):
+            raise UserError(f"{out} and the source {source.path} lie in one another; choose another --out")
+    if finished and all(source.path for source in job.recipe.sources):
+        places = [source.path for source in job.recipe.sources]
+        if phases.inputs_of(phases.parts_of(job, places, Quarantine())) != read_json(out / "corpus.json")["inputs"]:
+            raise UserError(f"the sources of {out} have changed since it was built; choose another --out, or delete it")
 
 
 def run_phase(build: Build, phase: Phase, workers: int) -> None:
@@ -152,7 +183,7 @@ def run_phase(build: Build, phase: Phase, workers: int) -> None:
     if not missing:
         return
     with Display(phase.name, len(missing), "parts") as display:
-        function = functools.partial(do_piece, phase.name, build)
+        function = functools.partial(do_piece, phase.name, build.recipe, build.out)
         work.run(build.work, phase.name, function, missing, workers, display.update)
 
 
@@ -160,22 +191,26 @@ def build(recipe: Recipe, out: Path | str, workers: int = 1) -> dict[str, Any]:
     """Build the corpus, or go on where an earlier run was stopped; returns what is written to corpus.json.
 
     The same recipe on the same input gives the same bytes, whatever the number of workers and interruptions. Memory does
-    not grow with the corpus beyond some bytes a document. Raises UserError when nothing is left after the filters.
+    not grow with the corpus beyond some bytes a document and, for a tokenizer to be trained, its distinct words. Raises
+    UserError when nothing is left after the filters.
     """
     job = Build(recipe, out)
-    job.out.mkdir(parents=True, exist_ok=True)
-    with work.alone(job.work):
-        if begin(job):
+    check(job)
+    if not (job.out / "corpus.json").exists():
+        job.note()  # before anything else is there: only a folder with this note is ours
+        with work.alone(job.work):
             for phase in PHASES:
                 run_phase(job, phase, workers)
             finish(job)
-        if not recipe.keep_work:
-            shutil.rmtree(job.work, ignore_errors=True)
+    if not recipe.keep_work:
+        shutil.rmtree(job.work, ignore_errors=True)
     return read_json(job.out / "corpus.json")
 
 
 def finish(job: Build) -> None:
     """The data card, and corpus.json last: it says that the corpus is whole."""
     info = card.summary(job)
+    if not info["parts"]["train"]["documents"]:
+        raise UserError("no document is left for training: lower valid_share, or give more text")
     write_text(job.out / "card.html", card.page(info))
     write_json(job.out / "corpus.json", info)
