@@ -304,3 +304,12 @@ def test_hub_documents_keep_their_ids_and_what_is_known_of_them(tmp_path, monkey
     assert found[1000] == found[100_000]
     assert len(found[1000]) == 40
     assert any(side == "valid" for side, _, _ in found[1000])
+
+
+def test_file_names_that_are_not_utf8(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    with open(os.fsencode(folder) + b"/stone\xff.txt", "w", encoding="utf-8") as file:
+        file.write("A text in a file with an odd name. " * 9)
+    info = build(recipe_from({"sources": [{"path": str(folder)}], "valid_share": 0.0}), tmp_path / "out")
+    assert info["parts"]["train"]["documents"] == 1

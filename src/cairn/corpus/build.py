@@ -49,7 +49,7 @@ class Corpus:
                 f"{path} is not a corpus directory (no corpus.json); make one with: cairn corpus --out {path}"
             )
         self.info = read_json(self.path / "corpus.json")
-        if "counts" not in self.info:
+        if "recipe" in self.info:
             raise UserError(
                 f"{path} was made by cairn corpus build; make a corpus for training of it with: "
                 f"cairn corpus --data {path}/documents/train --out ANOTHER"

@@ -72,7 +72,7 @@ def summary(build: "Build") -> dict[str, Any]:
         "emptied": sum(result["emptied"] for result in written),
         "parts": parts,
         "vocab_size": build.result("merges")["vocab_size"] if recipe.vocab_size else None,
-        "inputs": phases.inputs_of([part for part in build.parts if "files" in part]),
+        "inputs": phases.inputs_of([part for part in build.parts if "stamps" in part]),
         "bytes_by_power": {str(power): lengths[power] for power in sorted(lengths)},
         "languages": dict(languages.most_common()) if set(languages) - {""} else {},
         "samples": [sample for _, sample in sorted(samples, key=lambda pair: pair[0])[:SHOWN]],

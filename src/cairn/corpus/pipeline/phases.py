@@ -103,14 +103,16 @@ def parts_of(build: "Build", paths: Sequence[str | None], quarantine: Quarantine
         if path is not None:
             field = build.recipe.sources[source].text_field
             for part in plan_inputs(path, quarantine, field, build.recipe.part_bytes):
-                files = {piece.name: _stamp(Path(part.root) / piece.name) for piece in part.slices}
-                parts.append({"source": source, "input": part.to_dict(), "files": files})
+                stamps = [_stamp(Path(part.root) / piece.name) for piece in part.slices]
+                parts.append({"source": source, "input": part.to_dict(), "stamps": stamps})
     return parts
 
 
 def inputs_of(parts: Sequence[dict[str, Any]]) -> str:
     """Fingerprint of the names and sizes of what is read."""
-    return fingerprint([[part["source"], {n: size for n, (size, _) in part["files"].items()}] for part in parts])
+    names = [[piece["name"] for piece in part["input"]["slices"]] for part in parts]
+    sizes = [[size for size, _ in part["stamps"]] for part in parts]
+    return fingerprint([[part["source"] for part in parts], names, sizes])
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -121,13 +123,14 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _documents_of(build: "Build", part: dict[str, Any], quarantine: Quarantine) -> Iterator[Document]:
     if "fetched" in part:
         return read_documents(build.fetched(part["source"], part["fetched"]))
-    for name, stamp in part["files"].items():
-        path = Path(part["input"]["root"]) / name
+    planned = InputPart.from_dict(part["input"])
+    for piece, stamp in zip(planned.slices, part["stamps"]):
+        path = Path(planned.root) / piece.name
         if not path.exists() or list(_stamp(path)) != list(stamp):
             raise UserError(
                 f"{path} is gone or has changed since the build was begun; put it back, or delete {build.out} to start anew"
             )
-    return read_part(InputPart.from_dict(part["input"]), quarantine)
+    return read_part(planned, quarantine)
 
 
 def clean(build: "Build", piece: int) -> dict[str, Any]:

@@ -63,12 +63,16 @@ class InputPart:
     document_bytes: int = DOCUMENT_BYTES
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        values = asdict(self)
+        values["root"] = _plain(self.root)
+        for piece in values["slices"]:
+            piece["name"] = _plain(piece["name"])
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "InputPart":
-        slices = tuple(InputSlice(**s) for s in values["slices"])
-        return cls(**{**values, "slices": slices})
+        slices = tuple(InputSlice(**{**s, "name": _path(s["name"])}) for s in values["slices"])
+        return cls(**{**values, "root": _path(values["root"]), "slices": slices})
 
 
 def read_folder(path: Path | str, quarantine: Quarantine, text_field: str = "") -> Iterator[Document]:
@@ -118,9 +122,6 @@ def plan_inputs(
             suffix = Path(_shown(name)).suffix
             ending = suffix if re.fullmatch(r"\.[A-Za-z]\w{0,9}", suffix) else "without ending"
             quarantine.add(_shown(name), f"file type {ending} is not read")
-            continue
-        if _shown(name) != name:
-            quarantine.add(_shown(name), "file name is not UTF-8")
             continue
         if kind in ("html", "warc"):
             require_trafilatura()
@@ -229,6 +230,15 @@ def _kind(name: str) -> tuple[str, str]:
     compression = path.suffix if path.suffix in DECODERS else ""
     kind = KINDS.get(Path(path.stem).suffix if compression else path.suffix, "")
     return ("", "") if kind == "parquet" and compression else (kind, compression)
+
+
+def _plain(name: str) -> str:
+    """A file's name for JSON, which has no place for names that are not UTF-8: its bytes as Latin-1. `_path` undoes it."""
+    return os.fsencode(name).decode("latin-1")
+
+
+def _path(plain: str) -> str:
+    return os.fsdecode(plain.encode("latin-1"))
 
 
 def _shown(name: str) -> str:
