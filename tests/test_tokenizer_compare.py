@@ -17,8 +17,8 @@ from cairn.core.errors import UserError
 from cairn.tokenizers import Tokenizer, bpe, pictures
 from cairn.tokenizers.byte_level import ByteLevelBPE
 from cairn.tokenizers.compare import Figures, Layout, Sample, _spans, compare, excerpt, script_of
-from cairn.tokenizers.parallel import SENTENCES
 from cairn.tokenizers.pretokenize import NAMED, QWEN2, pattern_named
+from cairn.tokenizers.sentences import SENTENCES
 from cairn.tokenizers.training import KINDS, train_kind
 
 SVG = "{http://www.w3.org/2000/svg}"

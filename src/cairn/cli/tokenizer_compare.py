@@ -20,7 +20,7 @@ from cairn.core.errors import UserError
 from cairn.core.files import write_text
 from cairn.tokenizers import Tokenizer
 from cairn.tokenizers.compare import UNSPACED, Comparison, Figures, Sample, compare, excerpt, unknown_ids
-from cairn.tokenizers.parallel import SENTENCES
+from cairn.tokenizers.sentences import SENTENCES
 
 REFERENCES = ("english", "en", "eng", "latin")  # what others are a multiple of, where it is among the groups
 UNKNOWN = " ?"  # beside a figure that is flattered by text the tokenizer cannot write

@@ -17,8 +17,8 @@ from cairn.core.errors import UserError
 from cairn.core.files import atomic_directory
 from cairn.tokenizers import Tokenizer, tiktoken
 from cairn.tokenizers.byte_level import ByteLevelBPE
-from cairn.tokenizers.parallel import SENTENCES
 from cairn.tokenizers.pretokenize import NAMED, pattern_named
+from cairn.tokenizers.sentences import SENTENCES
 
 FORMS = ("tokenizer.json", "tiktoken", "sentencepiece")
 
