@@ -38,7 +38,7 @@ def test_counters_add_up_and_come_back_from_disk(text, tmp_path):
         two.save(file)
     expected = Counter(dict(one.items()))
     expected.update(dict(two.items()))
-    one.add_counter(fast.ChunkCounter.load(tmp_path / "c.npz"))
+    one.add_saved(tmp_path / "c.npz")
     assert dict(one.items()) == expected
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from cairn.kernels.chunks import chunk_key, find_chunk, slot_of
+from cairn.kernels.heap import pop, push
 from cairn.kernels.jit import inlined, kernel
 
 NO_RANK = 1 << 62
@@ -62,22 +63,6 @@ def encode_short(data, start, end, id_of_byte, pair_keys, pair_ranks, ids, ranks
     return n
 
 
-@inlined
-def sift_down(heap, i, size):
-    key = heap[i]
-    while True:
-        child = 2 * i + 1
-        if child >= size:
-            break
-        if child + 1 < size and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= key:
-            break
-        heap[i] = heap[child]
-        i = child
-    heap[i] = key
-
-
 @kernel
 def encode_long(data, start, end, id_of_byte, pair_keys, pair_ranks, out):
     """As `encode_short` for any length, in O(n log n): a linked list of tokens and a heap of (rank, place)."""
@@ -92,15 +77,12 @@ def encode_long(data, start, end, id_of_byte, pair_keys, pair_ranks, out):
     for i in range(n - 1):
         rank_at[i] = rank_of(ids[i], ids[i + 1], pair_keys, pair_ranks)
         if rank_at[i] != NO_RANK:
-            heap[size] = (rank_at[i] >> 32) << 32 | i
+            push(heap, size, (rank_at[i] >> 32) << 32 | i)
             size += 1
-    for i in range(size // 2 - 1, -1, -1):
-        sift_down(heap, i, size)
     while size > 0:
         top = heap[0]
+        pop(heap, size)
         size -= 1
-        heap[0] = heap[size]
-        sift_down(heap, 0, size)
         i = top & 0xFFFFFFFF
         if rank_at[i] == NO_RANK or rank_at[i] >> 32 != top >> 32:
             continue
@@ -117,14 +99,9 @@ def encode_long(data, start, end, id_of_byte, pair_keys, pair_ranks, out):
                 continue
             rank_at[x] = rank_of(ids[x], ids[y], pair_keys, pair_ranks) if y < n else NO_RANK
             if rank_at[x] != NO_RANK:
-                # Push: 3n places suffice, n - 1 at first and two for each of at most n - 1 merges.
-                k = size
+                # 3n places suffice: n - 1 at first and two for each of at most n - 1 merges.
+                push(heap, size, (rank_at[x] >> 32) << 32 | x)
                 size += 1
-                key = (rank_at[x] >> 32) << 32 | x
-                while k > 0 and heap[(k - 1) >> 1] > key:
-                    heap[k] = heap[(k - 1) >> 1]
-                    k = (k - 1) >> 1
-                heap[k] = key
     count, i = 0, 0
     while i < n:
         out[count] = ids[i]

@@ -6,6 +6,7 @@ small, and the ids are the same as if the whole text were one.
 
 import numpy as np
 
+from cairn.kernels.heap import pop, push
 from cairn.kernels.jit import kernel
 
 NONE = -1
@@ -65,36 +66,6 @@ def _find(key, table, content):
 
 
 @kernel
-def _push(heap, size, item):
-    at = size
-    while at > 0:
-        parent = (at - 1) >> 1
-        if heap[parent] <= item:
-            break
-        heap[at] = heap[parent]
-        at = parent
-    heap[at] = item
-
-
-@kernel
-def _pop(heap, size):
-    """Removes heap[0] from a heap of `size` items."""
-    item = heap[size - 1]
-    at = 0
-    while True:
-        child = 2 * at + 1
-        if child >= size - 1:
-            break
-        if child + 1 < size - 1 and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= item:
-            break
-        heap[at] = heap[child]
-        at = child
-    heap[at] = item
-
-
-@kernel
 def _merge(symbol, after, before, count, heap, pair_keys, pair_values):
     """Joins symbols[:count] until nothing can be; a joined one becomes NONE. Heap items: priority << 32 | place."""
     size = 0
@@ -105,11 +76,11 @@ def _merge(symbol, after, before, count, heap, pair_keys, pair_values):
         if symbol[i] >= 0 and symbol[i + 1] >= 0:
             found = _find(np.int64(symbol[i]) << 32 | symbol[i + 1], pair_keys, pair_values)
             if found != NONE:
-                _push(heap, size, found >> 32 << 32 | i)
+                push(heap, size, found >> 32 << 32 | i)
                 size += 1
     while size > 0:
         item = heap[0]
-        _pop(heap, size)
+        pop(heap, size)
         size -= 1
         left = item & 0xFFFFFFFF
         right = after[left]
@@ -125,13 +96,13 @@ def _merge(symbol, after, before, count, heap, pair_keys, pair_values):
             before[after[left]] = left
             found = _find(np.int64(symbol[left]) << 32 | symbol[after[left]], pair_keys, pair_values)
             if found != NONE:
-                _push(heap, size, found >> 32 << 32 | left)
+                push(heap, size, found >> 32 << 32 | left)
                 size += 1
         place = before[left]
         if place >= 0:
             found = _find(np.int64(symbol[place]) << 32 | symbol[left], pair_keys, pair_values)
             if found != NONE:
-                _push(heap, size, found >> 32 << 32 | place)
+                push(heap, size, found >> 32 << 32 | place)
                 size += 1
 
 

@@ -238,21 +238,12 @@ def _read_pre_tokenizer(data: dict[str, Any] | None) -> tuple[str, bool]:
     return pattern, prefix_space
 
 
-def train_byte_level(
-    texts: Iterable[str], vocab_size: int, *, pattern: str = pretokenize.QWEN2, first_id: int = 0, threads: int = 1
-) -> ByteLevelBPE:
-    """Learn a byte-level BPE of at most `vocab_size` tokens with ids from `first_id` on.
-
-    The texts are streamed; memory holds the distinct chunks alone. Equal to `tokenizers`' BpeTrainer, merge by merge. Raises
-    UserError when the size leaves no room for the 256 bytes. A small corpus may yield fewer merges than asked for.
-    """
-    from cairn.tokenizers import fast
-
-    return from_counts(fast.count_texts(texts, pattern, threads), vocab_size, pattern=pattern, first_id=first_id)
-
-
 def from_counts(counter: "ChunkCounter", vocab_size: int, *, pattern: str, first_id: int = 0) -> ByteLevelBPE:
-    """As `train_byte_level`, from chunks that were counted before, perhaps by many processes."""
+    """Learn a byte-level BPE of at most `vocab_size` tokens with ids from `first_id` on, from counted chunks.
+
+    Equal to `tokenizers`' BpeTrainer, merge by merge. Raises UserError when the size leaves no room for the 256 bytes. A
+    small corpus may yield fewer merges than asked for.
+    """
     from cairn.tokenizers import fast
 
     if vocab_size < 256:

@@ -61,12 +61,9 @@ class ChunkCounter:
         starts = self.starts[: count + 1]
         np.savez(file, bytes=self.bytes[: starts[-1]], starts=starts, counts=self.counts[:count])
 
-    @classmethod
-    def load(cls, path: Path | str) -> "ChunkCounter":
+    def add_saved(self, path: Path | str) -> None:
         with np.load(path, allow_pickle=False) as arrays:
-            counter = cls(len(arrays["counts"]) + 2)
-            counter.add(arrays["bytes"], 0, arrays["starts"][1:], arrays["counts"])
-        return counter
+            self.add(arrays["bytes"], 0, arrays["starts"][1:], arrays["counts"])
 
     def _grow(self, room: int) -> None:
         """Make room for one more chunk of `room` bytes at least; each array doubles when it is (nearly) full."""

@@ -44,6 +44,10 @@ class Model(abc.ABC):
         """`encode` for many texts: int32 (tokens,) each. Models with a fast form use `threads` threads."""
         return [np.array(self.encode(text), np.int32) for text in texts]
 
+    def joined(self, tokens: Iterable[bytes]) -> bytes:
+        """What tokens that add these bytes make together."""
+        data = b"".join(tokens)
+        return data.removeprefix(b" ") if self.strips_first_space else data
+
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        data = b"".join(map(self.token_bytes, ids))
-        return data[1:] if self.strips_first_space and data[:1] == b" " else data
+        return self.joined(map(self.token_bytes, ids))

@@ -4,6 +4,7 @@ A model cuts the normalised text into pieces (`segment`); what is unknown is the
 token a stretch. In here a space of the normalised text is " "; the pieces of files and vocabularies write it as U+2581.
 """
 
+import abc
 from collections.abc import Iterable, Sequence, Sized
 from typing import ClassVar, Self
 
@@ -87,9 +88,9 @@ class PieceModel(Model):
         normalized, places = self.normalizer.aligned(text)
         return [(token, places[start], places[end]) for token, start, end in self.spelled(normalized)]
 
+    @abc.abstractmethod
     def segment(self, text: str) -> list[Span]:
         """Pieces of a normalised text, the definition in plain Python; unknown characters one by one."""
-        raise NotImplementedError
 
     def id_arrays(self, texts: list[str]) -> list[np.ndarray]:
         """Ids of normalised texts, int32: by a kernel where there is one, equal to `segment`."""

@@ -142,11 +142,7 @@ class Tokenizer:
         ids: list[int] = []
         if add_special:
             ids += [self.special[token] for token in self.around[0]]
-        for part, token in self._parts(text) if allow_special else [(text, None)]:
-            if part:
-                ids += self.model.encode(part)
-            if token is not None:
-                ids.append(token)
+        ids += self._ids_of(self._parts(text) if allow_special else [(text, None)])
         if add_special:
             ids += [self.special[token] for token in self.around[1]]
         return ids
@@ -168,6 +164,15 @@ class Tokenizer:
             end = match.end()
         yield text[end:], None
 
+    def _ids_of(self, parts: Iterable[tuple[str, int | None]]) -> list[int]:
+        ids: list[int] = []
+        for part, token in parts:
+            if part:
+                ids += self.model.encode(part)
+            if token is not None:
+                ids.append(token)
+        return ids
+
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one token; an id without a token (padding of the vocabulary) has none."""
         special = self._special_bytes.get(token)  # a vocabulary entry may also be special: that meaning wins
@@ -175,8 +180,7 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = False) -> bytes:
         skipped = self._skipped if skip_special else frozenset()
-        data = b"".join(self.token_bytes(i) for i in ids if i not in skipped)
-        return data[1:] if self.model.strips_first_space and data[:1] == b" " else data
+        return self.model.joined(self.token_bytes(i) for i in ids if i not in skipped)
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD."""
@@ -192,14 +196,7 @@ class Tokenizer:
         chat.check_messages(messages)
         safe = chat.break_special(list(messages), tuple(self.special))
         text = chat.render(self._template(), safe, add_generation_prompt=add_generation_prompt, **self._names())
-        ids: list[int] = []
-        for part, token in self._parts(text):
-            part = part.replace(chat.BREAK, "")
-            if part:
-                ids += self.model.encode(part)
-            if token is not None:
-                ids.append(token)
-        return ids
+        return self._ids_of((part.replace(chat.BREAK, ""), token) for part, token in self._parts(text))
 
     def encode_chat_masked(self, messages: Sequence[chat.Message]) -> tuple[list[int], list[bool]]:
         """Ids of a conversation and, for each, whether the assistant wrote it (its end of turn included): the loss mask.

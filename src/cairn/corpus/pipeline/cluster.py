@@ -10,7 +10,6 @@ machine, so a lost node costs what it was working on. All machines must see OUT 
 
 import functools
 import secrets
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 from cairn.core.errors import UserError
 from cairn.core.files import write_text
 from cairn.corpus.pipeline import work
-from cairn.corpus.pipeline.job import PHASES, Build, check, do_piece, finish
+from cairn.corpus.pipeline.job import PHASES, Build, check, do_piece, finish, tidy
 from cairn.corpus.pipeline.recipe import Recipe
 
 
@@ -35,8 +34,7 @@ class RankWork:
         job = Build(self.recipe, self.out)
         if self.phase == "finish":
             finish(job)
-            if not self.recipe.keep_work:
-                shutil.rmtree(job.work, ignore_errors=True)
+            tidy(job)
             return
         function = functools.partial(do_piece, self.phase, self.recipe, self.out)
         for piece in range(rank, job.pieces(self.phase), world_size):

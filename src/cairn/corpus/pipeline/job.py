@@ -38,6 +38,7 @@ class Build:
             for step in recipe.steps
         ]
 
+    @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """What another build in this place would not have."""
         tokenizer = Tokenizer.load(self.recipe.tokenizer).fingerprint() if self.recipe.tokenizer else None
@@ -46,7 +47,7 @@ class Build:
     def note(self) -> None:
         """Write down, once, what is built here."""
         if not (self.out / "recipe.json").exists():
-            write_json(self.out / "recipe.json", self.identity() | {"recipe": self.recipe.to_dict()})
+            write_json(self.out / "recipe.json", self.identity | {"recipe": self.recipe.to_dict()})
 
     # --- places
 
@@ -158,7 +159,7 @@ def check(job: Build) -> None:
     if not note.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} exists already and is no corpus build; choose another --out")
-    elif {key: read_json(note).get(key) for key in ("fingerprint", "tokenizer")} != job.identity():
+    elif {key: read_json(note).get(key) for key in ("fingerprint", "tokenizer")} != job.identity:
         raise UserError(
             f"{out} was begun with another recipe or tokenizer; choose another --out, or delete it to start anew"
         )
@@ -202,9 +203,13 @@ def build(recipe: Recipe, out: Path | str, workers: int = 1) -> dict[str, Any]:
             for phase in PHASES:
                 run_phase(job, phase, workers)
             finish(job)
-    if not recipe.keep_work:
-        shutil.rmtree(job.work, ignore_errors=True)
+    tidy(job)
     return read_json(job.out / "corpus.json")
+
+
+def tidy(job: Build) -> None:
+    if not job.recipe.keep_work:
+        shutil.rmtree(job.work, ignore_errors=True)
 
 
 def finish(job: Build) -> None:

@@ -9,10 +9,11 @@ counts   documents -> distinct chunks  } a tokenizer        encode   documents -
 merges   all chunks -> the vocabulary  } to be trained
 """
 
+import contextlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,20 +36,34 @@ PARTITION_DOCUMENTS = 4_000_000  # documents whose keys are sorted at a time: 13
 PARTITION_LINE_BYTES = 128 << 20  # of hashed lines that are sorted at a time, twice that in memory
 
 
-def write_documents(path: Path, documents: Iterator[Document]) -> tuple[int, int]:
-    """JSON Lines, packed. Returns (documents, bytes of text)."""
-    count = size = 0
-    with (
-        atomic_file(path) as handle,
-        zstandard.ZstdCompressor(LEVEL).stream_writer(handle, closefd=False) as packed,
-        io.TextIOWrapper(packed, encoding="utf-8", newline="\n", write_through=False) as lines,
-    ):
+class DocumentWriter:
+    """JSON Lines, packed, whole or absent at `path`. `documents` and `bytes` (of text) count what was added."""
+
+    def __init__(self, path: Path):
+        self.path, self.documents, self.bytes = path, 0, 0
+
+    def __enter__(self) -> "DocumentWriter":
+        with contextlib.ExitStack() as stack:
+            handle = stack.enter_context(atomic_file(self.path))
+            packed = stack.enter_context(zstandard.ZstdCompressor(LEVEL).stream_writer(handle, closefd=False))
+            self._lines = stack.enter_context(io.TextIOWrapper(packed, encoding="utf-8", newline="\n"))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def add(self, document: Document) -> None:
+        row = {"id": document.id, "text": document.text} | ({"meta": document.meta} if document.meta else {})
+        self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self.documents += 1
+        self.bytes += len(document.text.encode())
+
+
+def write_documents(path: Path, documents: Iterable[Document]) -> None:
+    with DocumentWriter(path) as writer:
         for document in documents:
-            row = {"id": document.id, "text": document.text} | ({"meta": document.meta} if document.meta else {})
-            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
-            size += len(document.text.encode())
-    return count, size
+            writer.add(document)
 
 
 def read_documents(path: Path) -> Iterator[Document]:
@@ -77,9 +92,9 @@ def fetch(build: "Build", source: int) -> dict[str, Any]:
         batch.append(document)
         size += len(document.text)
         if size >= build.recipe.part_bytes:
-            write_documents(build.fetched(source, number), iter(batch))
+            write_documents(build.fetched(source, number), batch)
             number, batch, size = number + 1, [], 0
-    write_documents(build.fetched(source, number), iter(batch))
+    write_documents(build.fetched(source, number), batch)
     return {"documents": number + 1, "quarantine": quarantine.to_dict()}
 
 
@@ -271,21 +286,19 @@ def write(build: "Build", piece: int) -> dict[str, Any]:
         first, count = build.first_ids[piece], build.documents[piece]
         gone = set(dedup.removed_in(build.array("removed", 0), first, count).tolist())
     emptied = 0
-
-    def stay(valid: bool) -> Iterator[Document]:
-        nonlocal emptied
+    with (
+        DocumentWriter(build.out_documents("train", piece)) as train,
+        DocumentWriter(build.out_documents("valid", piece)) as valid,
+    ):
         for place, document in enumerate(texts_of(build, piece)):
-            if place in gone or (hash_unit(document.id, "split") < build.recipe.valid_share) != valid:
+            if place in gone:
                 continue
             if document.text.strip():
-                yield document
+                (valid if hash_unit(document.id, "split") < build.recipe.valid_share else train).add(document)
             else:
                 emptied += 1
-
-    found = {}
-    for side, valid in (("train", False), ("valid", True)):
-        documents, size = write_documents(build.out_documents(side, piece), stay(valid))
-        found[side] = {"documents": documents, "bytes": size}
+    sides = {"train": train, "valid": valid}
+    found = {side: {"documents": w.documents, "bytes": w.bytes} for side, w in sides.items()}
     return found | {"emptied": emptied, "duplicates": len(gone)}
 
 
@@ -307,7 +320,7 @@ def merges(build: "Build", _: int) -> dict[str, Any]:
 
     counter = fast.ChunkCounter()
     for piece in range(len(build.parts)):
-        counter.add_counter(fast.ChunkCounter.load(build.work / "counts" / f"{piece:05d}.npz"))
+        counter.add_saved(build.work / "counts" / f"{piece:05d}.npz")
     tokenizer = tokenizer_from_counts(counter, build.recipe.vocab_size, pretokenize.NAMED[build.recipe.pattern])
     tokenizer.save(build.out / "tokenizer")
     return {"vocab_size": tokenizer.vocab_size, "distinct": len(counter)}

@@ -4,9 +4,6 @@ NAMES = """Ada Alan Alice Amir Anna Ben Boris Carla Carol Chen Clara David Dora 
 Grace Hana Hans Hugo Ida Igor Ines Ivan Jack Jana Jonas Julia Kara Karl Kim Lara Leo Lina Lucas Maja Marco Maria Max Mia
 Nadia Nina Noah Nora Olga Oscar Otto Paul Petra Rita Rosa Ruth Sam Sara Simon Sofia Theo Tina Tom Uma Vera Victor Walter
 Yara Zoe""".split()
-PLACES = """Athens Berlin Bern Boston Cairo Chicago Delhi Dublin Geneva Hamburg Havana Helsinki Kyoto Lima Lisbon London
-Madrid Milan Moscow Munich Nairobi Oslo Paris Prague Quito Riga Rome Seoul Sofia Sydney Tokyo Tunis Vienna Warsaw
-Zurich""".split()
 THINGS = """apple bag ball basket bell bike boat book bottle bowl box bread brush bucket cable camera candle card chair clock
 coat coin cup desk door drum flag flute fork glass glove guitar hammer hat key kite knife ladder lamp letter map mirror
 needle paper pen phone piano pillow plate ring rope ruler scarf shirt shoe spoon stone table tent ticket towel toy watch
