@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import xml.dom.minidom
@@ -25,10 +26,9 @@ from cairn.tokenizers import train_tokenizer
 
 torch.set_num_threads(1)
 
-GPT2 = ModelConfig(
-    family="gpt2", vocab_size=400, dim=32, layers=3, heads=4, kv_heads=4, ffn_dim=64, max_positions=64,
-    norm="layernorm", positions="learned", feed_forward="gelu", bias=True,
-)  # fmt: skip
+GPT2 = dataclasses.replace(
+    preset("gpt2-124m"), vocab_size=400, dim=32, layers=3, heads=4, kv_heads=4, head_dim=8, ffn_dim=64, max_positions=64
+)
 LLAMA = ModelConfig(vocab_size=400, dim=32, layers=3, heads=4, kv_heads=2, ffn_dim=64, max_positions=64)
 IDS = torch.randint(0, 400, (2, 20), generator=torch.Generator().manual_seed(0))
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -199,7 +200,7 @@ def test_source_that_cannot_be_quantized(source, tmp_path, tokenizer):
     with pytest.raises(UserError, match="must be 8 or 4"):
         quantize_directory(source, tmp_path / "x", 3)
     shape = {"vocab_size": 400, "dim": 32, "layers": 1, "heads": 2, "kv_heads": 2, "ffn_dim": 64, "max_positions": 32}
-    gpt2 = ModelConfig(family="gpt2", **shape, norm="layernorm", positions="learned", feed_forward="gelu", bias=True)
+    gpt2 = dataclasses.replace(preset("gpt2-124m"), **shape, head_dim=0)
     cairn.models.save(tmp_path / "gpt2", Transformer(gpt2).initialize(0), tokenizer)
     with pytest.raises(UserError, match="gpt2"):
         quantize_directory(tmp_path / "gpt2", tmp_path / "x", 8)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cairn.core.errors import UserError
-from cairn.models import KVCache, ModelConfig, Transformer, load, save
+from cairn.models import ModelConfig, PagedCache, Segment, Transformer, load, save
 from cairn.models.families import read_config, write_config
 
 TOLERANCE = 1e-4
@@ -22,14 +22,15 @@ def llama(**changes):
 
 def gpt2(**changes):
     sizes = {"vocab_size": 400, "dim": 48, "layers": 2, "heads": 4, "kv_heads": 4, "ffn_dim": 200, "max_positions": 64}
-    shape = {"family": "gpt2", "norm": "layernorm", "positions": "learned", "feed_forward": "gelu", "bias": True}
+    shape = {"family": "gpt2", "norm": "layernorm", "positions": "learned", "activation": "gelu_tanh", "gated": False}
+    shape |= {"qkv_bias": True, "out_bias": True, "ffn_bias": True}
     return ModelConfig(**sizes | shape | changes)
 
 
 SHAPES = {
     "llama": llama(),
     "llama untied, multi-head, wide heads": llama(tie_embeddings=False, kv_heads=6, head_dim=16, rope_theta=500000.0),
-    "llama multi-query with biases": llama(kv_heads=1, bias=True, norm_eps=1e-6),
+    "llama multi-query with biases": llama(kv_heads=1, qkv_bias=True, out_bias=True, ffn_bias=True, norm_eps=1e-6),
     "gpt2": gpt2(),
     "gpt2 untied, narrow inside": gpt2(tie_embeddings=False, ffn_dim=96),
 }
@@ -94,19 +95,15 @@ def test_cache_gives_the_same_logits_as_the_whole_text(name, data):
     lengths = data.draw(st.lists(st.integers(2, 12), min_size=1, max_size=4))
     torch.manual_seed(data.draw(st.integers(0, 99)))
     rows = [torch.randint(0, 400, (n + 5,)) for n in lengths]
-    cache = KVCache(model.config, len(rows), 40)
-    padded = torch.zeros(len(rows), max(lengths), dtype=torch.long)
-    for row, ids, n in zip(padded, rows, lengths):
-        row[:n] = ids[:n]
+    pages = torch.randperm(20).tolist()
+    tables = [[pages.pop() for _ in range(3)] for _ in rows]
+    cache = PagedCache(model.config, 20)
     with torch.no_grad():
-        step = cache.step(0, len(rows), padded.shape[1])
-        model(padded, step)
-        step.advance(torch.tensor(lengths))
+        flat = torch.cat([r[:n] for r, n in zip(rows, lengths)])[None]
+        model(flat, cache.step([Segment(t, 0, n) for t, n in zip(tables, lengths)]))
         for t in range(5):
-            ids = torch.stack([r[n + t] for r, n in zip(rows, lengths)])[:, None]
-            step = cache.step(0, len(rows), 1)
-            logits = model(ids, step)[:, 0]
-            step.advance(torch.ones(len(rows), dtype=torch.long))
+            ids = torch.stack([r[n + t] for r, n in zip(rows, lengths)])[None]
+            logits = model(ids, cache.step([Segment(p, n + t, 1) for p, n in zip(tables, lengths)]))[0]
             for i, (r, n) in enumerate(zip(rows, lengths)):
                 torch.testing.assert_close(logits[i], model(r[None, : n + t + 1])[0, -1], atol=1e-4, rtol=0)
 
@@ -115,8 +112,8 @@ def test_cache_gives_the_same_logits_as_the_whole_text(name, data):
     ("change", "named"),
     [
         ({"hidden_act": "gelu"}, "hidden_act"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_scaling"),
-        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "rope_parameters"),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "longrope"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "unheard": 1}}, "unheard"),
         ({"sliding_window": 128}, "sliding_window"),
         ({"hidden_size": "48"}, "hidden_size"),
         ({"num_key_value_heads": 5}, "kv_heads"),

@@ -14,7 +14,7 @@ import torch
 
 from cairn.core.errors import UserError
 from cairn.inference.sampling import SamplingParams, sample
-from cairn.models import KVCache, Transformer
+from cairn.models import PAGE, PagedCache, Segment, Transformer
 from cairn.tokenizers import StreamDecoder, Tokenizer
 from cairn.tokenizers.chat import Message
 
@@ -73,7 +73,10 @@ class Engine:
         self.device = parameter.device
         self.positions = min(positions or model.config.max_positions, model.config.max_positions)
         dtype = parameter.dtype if parameter.dtype.is_floating_point else torch.float32
-        self.cache = KVCache(model.config, slots, self.positions, device=self.device, dtype=dtype)
+        self.slots, each = slots, self.positions // PAGE + 1
+        self.cache = PagedCache(model.config, slots * each, device=self.device, dtype=dtype)
+        self._free = [range(i * each, (i + 1) * each) for i in range(slots)]
+        self._tables: dict[int, range] = {}
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self._ids = itertools.count()
@@ -160,7 +163,7 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Delta]:
         """Prefill waiting requests if there is room, else one token for every running request."""
-        if self.waiting and len(self.running) < self.cache.slots:
+        if self.waiting and len(self.running) < self.slots:
             return self._prefill()
         if self.running:
             return self._decode()
@@ -170,26 +173,24 @@ class Engine:
 
     def _prefill(self) -> list[Delta]:
         first, batch, width = len(self.running), [], 0
-        while self.waiting and first + len(batch) < self.cache.slots:
+        while self.waiting and first + len(batch) < self.slots:
             wider = max(width, len(self.waiting[0].prompt_ids))
             if batch and wider * (len(batch) + 1) > PREFILL_TOKENS:
                 break
             width = wider
             batch.append(self.waiting.popleft())
-        ids = np.zeros((len(batch), width), dtype=np.int64)
-        for row, request in zip(ids, batch):
-            row[: len(request.prompt_ids)] = request.prompt_ids
-        lengths = torch.tensor([len(r.prompt_ids) for r in batch], device=self.device)
-        self.cache.lengths[first : first + len(batch)] = 0
-        step = self.cache.step(first, len(batch), width)
-        hidden_BTD = self.model.hidden(torch.from_numpy(ids).to(self.device), step)
-        step.advance(lengths)
+        segments = []
+        for request in batch:
+            self._tables[request.id] = self._free.pop()
+            segments.append(Segment(self._tables[request.id], 0, len(request.prompt_ids)))
+        ids = torch.tensor([[i for r in batch for i in r.prompt_ids]], device=self.device)
+        hidden_ND = self.model.hidden(ids, self.cache.step(segments))[0]
         self.running += batch
-        for row, request in enumerate(batch):
+        ends = np.cumsum([len(r.prompt_ids) for r in batch])
+        for request, end in zip(batch, ends):
             if request.params.echo:
-                self._score_prompt(request, hidden_BTD[row])
-        last_BD = hidden_BTD[torch.arange(len(batch), device=self.device), lengths - 1]
-        return self._accept(batch, self.model.unembed(last_BD))
+                self._score_prompt(request, hidden_ND[end - len(request.prompt_ids) : end])
+        return self._accept(batch, self.model.unembed(hidden_ND[torch.from_numpy(ends - 1).to(self.device)]))
 
     def _score_prompt(self, request: Request, hidden_TD: torch.Tensor) -> None:
         ids = request.prompt_ids
@@ -201,11 +202,11 @@ class Engine:
 
     def _decode(self) -> list[Delta]:
         batch = list(self.running)
-        ids = torch.tensor([[r.output_ids[-1]] for r in batch], device=self.device)
-        step = self.cache.step(0, len(batch), 1)
-        hidden_B1D = self.model.hidden(ids, step)
-        step.advance(torch.ones(len(batch), dtype=torch.long, device=self.device))
-        return self._accept(batch, self.model.unembed(hidden_B1D[:, 0]))
+        ids = torch.tensor([[r.output_ids[-1] for r in batch]], device=self.device)
+        step = self.cache.step(
+            [Segment(self._tables[r.id], len(r.prompt_ids) + len(r.output_ids) - 1, 1) for r in batch]
+        )
+        return self._accept(batch, self.model.unembed(self.model.hidden(ids, step)[0]))
 
     def _accept(self, batch: list[Request], logits_BV: torch.Tensor) -> list[Delta]:
         """Choose a token for each request, tell what became certain, and release those that are done."""
@@ -250,13 +251,7 @@ class Engine:
         return Delta(request, text, [token], request.finish_reason)
 
     def _release(self, index: int) -> None:
-        """Free a slot; the last running request moves into it, so that the slots in use stay contiguous."""
-        last = len(self.running) - 1
-        if index != last:
-            self.cache.move(last, index)
-            self.running[index] = self.running[last]
-        self.running.pop()
-        self.cache.lengths[last] = 0
+        self._free.append(self._tables.pop(self.running.pop(index).id))
 
 
 def _scored(logprobs_V: torch.Tensor, token: int, top: int) -> TokenLogprob:

@@ -1,34 +1,54 @@
 """Feed-forward layers: what a block computes at each position alone."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cairn.models.config import ModelConfig
+from cairn.models.linear import Linear
 
-class SwiGLU(nn.Module):
-    """down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),  # what GPT-2 was trained with
+    "relu": F.relu,
+}
 
-    def __init__(self, dim: int, inner: int, bias: bool):
+
+class FeedForward(nn.Module):
+    """down(activation(up(x)))."""
+
+    def __init__(self, dim: int, inner: int, activation: str, bias: bool):
         super().__init__()
-        self.gate = nn.Linear(dim, inner, bias=bias)
-        self.up = nn.Linear(dim, inner, bias=bias)
-        self.down = nn.Linear(inner, dim, bias=bias)
+        self.up = Linear(dim, inner, bias=bias)
+        self.down = Linear(inner, dim, bias=bias)
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
-        return self.down(F.silu(self.gate(x_BTD)) * self.up(x_BTD))
+        return self.down(self.activation(self.up(x_BTD)))
 
 
-class GeluMLP(nn.Module):
-    """down(gelu(up(x))) with the tanh approximation that GPT-2 was trained with."""
+class GatedFeedForward(nn.Module):
+    """down(activation(gate(x)) * up(x)): SwiGLU with silu, GeGLU with gelu (Shazeer 2020)."""
 
-    def __init__(self, dim: int, inner: int, bias: bool):
+    def __init__(self, dim: int, inner: int, activation: str, bias: bool):
         super().__init__()
-        self.up = nn.Linear(dim, inner, bias=bias)
-        self.down = nn.Linear(inner, dim, bias=bias)
+        self.gate = Linear(dim, inner, bias=bias)
+        self.up = Linear(dim, inner, bias=bias)
+        self.down = Linear(inner, dim, bias=bias)
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
-        return self.down(F.gelu(self.up(x_BTD), approximate="tanh"))
+        return self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
 
 
-def build_feed_forward(kind: str, dim: int, inner: int, bias: bool) -> nn.Module:
-    return (SwiGLU if kind == "swiglu" else GeluMLP)(dim, inner, bias)
+def build_feed_forward(config: ModelConfig, layer: int) -> nn.Module:
+    """The feed-forward layer of block `layer`: plain, gated, or a mixture of experts."""
+    if config.experts is not None and layer >= config.experts.dense_layers:
+        from cairn.models.experts import MixtureOfExperts
+
+        return MixtureOfExperts(config)
+    kind = GatedFeedForward if config.gated else FeedForward
+    return kind(config.dim, config.ffn_dim, config.activation, config.ffn_bias)

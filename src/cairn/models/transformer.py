@@ -11,55 +11,113 @@ from torch import nn
 from cairn.models.attention import Attention
 from cairn.models.cache import CacheStep
 from cairn.models.config import ModelConfig
-from cairn.models.feedforward import build_feed_forward
+from cairn.models.context import Context
+from cairn.models.feedforward import ACTIVATIONS, build_feed_forward
+from cairn.models.linear import Linear
 from cairn.models.norms import build_norm
-from cairn.models.positions import rope_tables
+from cairn.models.positions import Rope, sinusoids
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
+    """Attention and a feed-forward layer, each added to the residual stream.
+
+    norm_place pre: x + layer(norm(x)); post: norm(x + layer(x)); sandwich: x + norm'(layer(norm(x))); output:
+    x + norm'(layer(x)). parallel: x + attention(norm(x)) + feed_forward(norm'(x)).
+    """
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
-        self.norm_attention = build_norm(config.norm, config.dim, config.norm_eps)
-        self.attention = Attention(config, layer)
-        self.norm_feed_forward = build_norm(config.norm, config.dim, config.norm_eps)
-        self.feed_forward = build_feed_forward(config.feed_forward, config.dim, config.ffn_dim, config.bias)
+        self.place, self.parallel = config.norm_place, config.parallel
+        if self.place != "output" and (layer > 0 or config.first_norm):
+            self.norm_attention = build_norm(config)
+        self.attention = build_attention(config, layer)
+        if self.place in ("sandwich", "output"):
+            self.norm_attention_out = build_norm(config)
+        if self.place != "output" and not config.shared_norm:
+            self.norm_feed_forward = build_norm(config)
+        self.feed_forward = build_feed_forward(config, layer)
+        if self.place in ("sandwich", "output"):
+            self.norm_feed_forward_out = build_norm(config)
+        self.first_norm, self.shared_norm = layer > 0 or config.first_norm, config.shared_norm
 
-    def forward(
-        self,
-        x_BTD: torch.Tensor,
-        rope: tuple[torch.Tensor, torch.Tensor] | None,
-        step: CacheStep | None = None,
-    ) -> torch.Tensor:
-        x_BTD = x_BTD + self.attention(self.norm_attention(x_BTD), rope, step)
-        return x_BTD + self.feed_forward(self.norm_feed_forward(x_BTD))
+    def forward(self, x_BTD: torch.Tensor, context: Context) -> torch.Tensor:
+        if self.place == "pre":
+            normed_BTD = self.norm_attention(x_BTD) if self.first_norm else x_BTD
+            attended_BTD = self.attention(normed_BTD, context)
+            if self.parallel:
+                normed_BTD = normed_BTD if self.shared_norm else self.norm_feed_forward(x_BTD)
+                return x_BTD + attended_BTD + self.feed_forward(normed_BTD)
+            x_BTD = x_BTD + attended_BTD
+            return x_BTD + self.feed_forward(self.norm_feed_forward(x_BTD))
+        if self.place == "post":
+            x_BTD = self.norm_attention(x_BTD + self.attention(x_BTD, context))
+            return self.norm_feed_forward(x_BTD + self.feed_forward(x_BTD))
+        normed_BTD = self.norm_attention(x_BTD) if self.place == "sandwich" else x_BTD
+        x_BTD = x_BTD + self.norm_attention_out(self.attention(normed_BTD, context))
+        normed_BTD = self.norm_feed_forward(x_BTD) if self.place == "sandwich" else x_BTD
+        return x_BTD + self.norm_feed_forward_out(self.feed_forward(normed_BTD))
+
+
+def build_attention(config: ModelConfig, layer: int) -> nn.Module:
+    """The attention of block `layer`: with keys and values of its own, or latent."""
+    if config.latent is not None:
+        from cairn.models.latent import LatentAttention
+
+        return LatentAttention(config, layer)
+    return Attention(config, layer)
+
+
+class Unembed(Linear):
+    """Logits from the normalised residual stream: one matrix, its scale and cap, or BERT's transform before it."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config.dim, config.vocab_size, bias=config.head_bias)
+        self.scale, self.cap = config.logit_scale, config.logit_cap
+        self.transform = None
+        if config.head == "masked":
+            self.transform = nn.Module()
+            self.transform.dense = Linear(config.dim, config.dim)
+            self.transform.norm = build_norm(config)
+            self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self.transform is not None:
+            input = self.transform.norm(self.activation(self.transform.dense(input)))
+        if self.scale != 1.0:
+            input = input * self.scale
+        logits = super().forward(input)
+        return self.cap * torch.tanh(logits / self.cap) if self.cap else logits
 
 
 class Transformer(nn.Module):
-    """`model(ids_BT)` gives logits (B, T, V); position t predicts token t + 1.
+    """`model(ids_BT)` gives logits (B, T, V); in a decoder position t predicts token t + 1.
 
-    Equal to `transformers`' LlamaForCausalLM and GPT2LMHeadModel for the families of those names.
+    An encoder without a head (`config.head` "none") gives hidden states (B, T, D). Equal to `transformers`' models of the
+    same family.
     """
-
-    cos_TK: torch.Tensor
-    sin_TK: torch.Tensor
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.dim)
         if config.positions == "learned":
-            self.embed_position = nn.Embedding(config.max_positions, config.dim)
-        else:
-            cos, sin = rope_tables(config.max_positions, config.head_dim, config.rope_theta)
-            self.register_buffer("cos_TK", cos, persistent=False)
-            self.register_buffer("sin_TK", sin, persistent=False)
+            self.embed_position = nn.Embedding(config.max_positions + config.position_offset, config.dim)
+        if config.token_types:
+            self.embed_type = nn.Embedding(config.token_types, config.dim)
+        if config.embed_norm:
+            self.embed_norm = build_norm(config)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
-        self.norm = build_norm(config.norm, config.dim, config.norm_eps)
-        self.unembed = nn.Linear(config.dim, config.vocab_size, bias=False)
-        if config.tie_embeddings:
-            self.unembed.weight = self.embed.weight
+        if config.final_norm:
+            self.norm = build_norm(config)
+        if config.head != "none":
+            self.unembed = Unembed(config)
+            if config.tie_embeddings:
+                self.unembed.weight = self.embed.weight
+        if config.pooler:
+            self.pooler = Linear(config.dim, config.dim)
+        self._rope = Rope(config, config.rope_theta) if config.positions == "rope" else None
+        local = config.positions == "rope" and config.rope_local_theta
+        self._local_rope = Rope(config, config.rope_local_theta) if local else None
 
     def initialize(self, seed: int) -> "Transformer":
         """Fresh weights: normal with deviation 0.02, the two writers to the residual stream scaled by 1/sqrt(2 layers)
@@ -68,48 +126,97 @@ class Transformer(nn.Module):
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 if parameter.ndim < 2:
-                    parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                    zero = name.endswith("bias") or self.config.norm_offset
+                    parameter.fill_(0.0 if zero else 1.0)
                     continue
                 scale = 1 / math.sqrt(2 * self.config.layers) if name.endswith(("out.weight", "down.weight")) else 1.0
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.02 * scale)
         return self
 
     def embed_tokens(
-        self, ids_BT: torch.Tensor, step: CacheStep | None = None
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-        """The residual stream before the first block, and the rotary tables of these positions."""
+        self,
+        ids_BT: torch.Tensor,
+        step: CacheStep | None = None,
+        *,
+        mask_BT: torch.Tensor | None = None,
+        types_BT: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, Context]:
+        """The residual stream before the first block, and what the blocks share."""
         T = ids_BT.shape[1]
-        if self.config.max_positions < T:
-            raise ValueError(f"{T} tokens are more than the model's {self.config.max_positions} positions")
+        if step is not None:
+            position_BT = step.position_BT
+        else:
+            if self.longest < T:
+                raise ValueError(f"{T} tokens are more than the model's {self.longest} positions")
+            position_BT = torch.arange(T, device=ids_BT.device)[None]
         x_BTD = self.embed(ids_BT)
+        if self.config.embed_scale != 1.0:
+            # Rounded to the type of the stream first, as Gemma was trained.
+            x_BTD = x_BTD * torch.tensor(self.config.embed_scale, dtype=x_BTD.dtype, device=x_BTD.device)
         if self.config.positions == "learned":
-            positions = torch.arange(T, device=ids_BT.device) if step is None else self._clamp(step.position_BT)
-            return x_BTD + self.embed_position(positions), None
-        if step is None:
-            return x_BTD, (self.cos_TK[:T], self.sin_TK[:T])
-        positions = self._clamp(step.position_BT)
-        return x_BTD, (self.cos_TK[positions][:, None], self.sin_TK[positions][:, None])
+            x_BTD = x_BTD + self.embed_position(position_BT + self.config.position_offset)
+        elif self.config.positions == "sinusoidal":
+            x_BTD = x_BTD + sinusoids(position_BT, self.config.dim).to(x_BTD.dtype)
+        if self.config.token_types:
+            x_BTD = x_BTD + self.embed_type(torch.zeros_like(ids_BT) if types_BT is None else types_BT)
+        if self.config.embed_norm:
+            x_BTD = self.embed_norm(x_BTD)
+        context = Context(position_BT, real_BT=mask_BT, step=step, rope=self._rope, local_rope=self._local_rope)
+        return x_BTD, context
 
-    def _clamp(self, position_BT: torch.Tensor) -> torch.Tensor:
-        return position_BT.clamp(max=self.config.max_positions - 1)  # padding of a full row may point past the end
+    @property
+    def longest(self) -> int:
+        """Tokens that fit at most: dynamic rotary scaling goes beyond max_positions."""
+        scaling = self.config.rope_scaling
+        dynamic = scaling is not None and scaling.kind == "dynamic"
+        return int(self.config.max_positions * scaling.factor) if dynamic else self.config.max_positions
 
-    def hidden(self, ids_BT: torch.Tensor, step: CacheStep | None = None) -> torch.Tensor:
-        """The normalised residual stream (B, T, D) that the unembedding reads."""
-        x_BTD, rope = self.embed_tokens(ids_BT, step)
+    def hidden(
+        self,
+        ids_BT: torch.Tensor,
+        step: CacheStep | None = None,
+        *,
+        mask_BT: torch.Tensor | None = None,
+        types_BT: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The normalised residual stream (B, T, D) that the unembedding reads.
+
+        step: the new tokens of several sequences laid end to end (1, N), see `PagedCache`. mask_BT: False at padding, which
+        a decoder padded on the right can do without. types_BT: BERT's segments.
+        """
+        x_BTD, context = self.embed_tokens(ids_BT, step, mask_BT=mask_BT, types_BT=types_BT)
         for block in self.blocks:
-            x_BTD = block(x_BTD, rope, step)
-        return self.norm(x_BTD)
+            x_BTD = block(x_BTD, context)
+        return self.norm(x_BTD) if self.config.final_norm else x_BTD
 
-    def forward(self, ids_BT: torch.Tensor, step: CacheStep | None = None) -> torch.Tensor:
-        return self.unembed(self.hidden(ids_BT, step))
+    def forward(
+        self,
+        ids_BT: torch.Tensor,
+        step: CacheStep | None = None,
+        *,
+        mask_BT: torch.Tensor | None = None,
+        types_BT: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        hidden_BTD = self.hidden(ids_BT, step, mask_BT=mask_BT, types_BT=types_BT)
+        return hidden_BTD if self.config.head == "none" else self.unembed(hidden_BTD)
+
+    def pooled(self, hidden_BTD: torch.Tensor) -> torch.Tensor:
+        """BERT's summary of a text (B, D): tanh of a layer on the first token's state."""
+        return torch.tanh(self.pooler(hidden_BTD[:, 0]))
 
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())  # a tied matrix is counted once
 
     def flops_per_token(self, context: int) -> float:
-        """Training FLOPs a token: 6 a weight that multiplies, plus attention's 12 * layers * heads * K * context / 2."""
+        """Training FLOPs a token: 6 a weight that multiplies, plus attention's 12 * layers * heads * K * context / 2.
+
+        Of a mixture's experts only those count that a token goes to.
+        """
         weights = sum(p.numel() for name, p in self.named_parameters() if p.ndim >= 2 and not name.startswith("embed"))
-        if self.config.tie_embeddings:
+        if self.config.tie_embeddings and self.config.head != "none":
             weights += self.embed.weight.numel()
+        if self.config.experts is not None:
+            routed = sum(p.numel() for name, p in self.named_parameters() if ".experts." in name and p.ndim >= 2)
+            weights -= routed * (1 - self.config.experts.per_token / self.config.experts.count)
         attention = 6 * self.config.layers * self.config.heads * self.config.head_dim * context
         return 6.0 * weights + attention

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cairn.models import KVCache, Transformer
+from cairn.models import PAGE, PagedCache, Segment, Transformer
 from cairn.quantization.directory import load, weight_bytes
 from cairn.tokenizers import Tokenizer
 
@@ -41,13 +41,14 @@ def decode_speed(model: Transformer, *, tokens: int = 64, runs: int = 5) -> floa
     parameter = model.embed.weight
     speeds = []
     for _ in range(runs + 1):
-        cache = KVCache(model.config, 1, 8 + tokens, device=parameter.device, dtype=parameter.dtype)
+        pages = range((8 + tokens) // PAGE + 1)
+        cache = PagedCache(model.config, len(pages), device=parameter.device, dtype=parameter.dtype)
         ids_BT = torch.arange(8, device=parameter.device)[None] % model.config.vocab_size
-        start = 0.0
+        start, seen = 0.0, 0
         for count in range(tokens + 1):
-            step = cache.step(0, 1, ids_BT.shape[1])
+            step = cache.step([Segment(pages, seen, ids_BT.shape[1])])
             logits_BTV = model(ids_BT, step)
-            step.advance(torch.full((1,), ids_BT.shape[1], device=parameter.device))
+            seen += ids_BT.shape[1]
             ids_BT = logits_BTV[:, -1:].argmax(-1)
             int(ids_BT)  # waits for the device
             if count == 0:  # the prompt is read: from here on it is one token a step

@@ -1,0 +1,64 @@
+"""What all layers of one forward pass share, computed once: positions, rotary tables, masks, the cache.
+
+Shapes: B batch, T tokens, H heads, K size of a head.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from cairn.models.positions import Rope, Tables
+
+if TYPE_CHECKING:
+    from cairn.models.attention import Rule
+    from cairn.models.cache import CacheStep
+
+
+class Context:
+    """position_BT: where each token stands, (1, T) when all rows agree. real_BT: False where a row is padding.
+
+    rope / local_rope: rotary positions of layers without and with a window.
+    """
+
+    def __init__(
+        self,
+        position_BT: torch.Tensor,
+        *,
+        real_BT: torch.Tensor | None = None,
+        step: "CacheStep | None" = None,
+        rope: Rope | None = None,
+        local_rope: Rope | None = None,
+    ):
+        self.position_BT, self.real_BT, self.step = position_BT, real_BT, step
+        self._tables = None if rope is None else rope.tables(position_BT)
+        self._local = self._tables if local_rope is None else local_rope.tables(position_BT)
+        self._masks: dict[tuple[bool, int, int], torch.Tensor | None] = {}
+        self._biases: dict[object, torch.Tensor | None] = {}
+
+    def rope(self, window: int) -> Tables | None:
+        return self._local if window else self._tables
+
+    def mask(self, rule: "Rule") -> torch.Tensor | None:
+        """(B, T, T) of what each token sees, or None where a plain causal (or full) attention says it."""
+        key = rule.causal, rule.window, rule.sinks
+        if key not in self._masks:
+            mask = None
+            # T5's and ALiBi's biases take the place of the causal flag in fused attention: they need the mask as well.
+            written = rule.window or self.real_BT is not None
+            if written or (rule.causal and (rule.alibi or rule.relative or rule.cap)):
+                mask = rule.sees(self.position_BT, self.position_BT)
+                if self.real_BT is not None:
+                    # A padded token sees itself, so that its row of the softmax is not empty.
+                    itself = torch.eye(mask.shape[-1], dtype=torch.bool, device=mask.device)
+                    mask = mask & (self.real_BT[:, None, :] | itself)
+            self._masks[key] = mask
+        return self._masks[key]
+
+    def bias(self, rule: "Rule", dtype: torch.dtype) -> torch.Tensor | None:
+        """(H, T, T) of the rule's bias; a stack that shares one computes it once."""
+        source = rule.relative or rule.alibi
+        if source is None:
+            return None
+        if source not in self._biases:
+            self._biases[source] = rule.bias(self.position_BT[0], self.position_BT[0], dtype)
+        return self._biases[source]
