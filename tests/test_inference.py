@@ -14,7 +14,7 @@ from transformers.generation.logits_process import (
 
 from cairn.core.errors import UserError
 from cairn.inference import Engine, SamplingParams, converse, parse_tool_call
-from cairn.inference.engine import _find_stop, _partial_stop
+from cairn.inference.request import find_stop, partial_stop
 from cairn.inference.sampling import sample, shape_logits
 from cairn.models import Transformer, preset
 from cairn.tokenizers import StreamDecoder
@@ -127,7 +127,7 @@ class Scripted(torch.nn.Module):
 
 
 def scripted(model, tokenizer, text):
-    return Engine(Scripted(model, [*tokenizer.encode(text), tokenizer.eos_id]), tokenizer)
+    return Engine(Scripted(model, [*tokenizer.encode(text), tokenizer.eos_id]), tokenizer, threads=1)
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30))
@@ -162,9 +162,9 @@ def test_stop_strings_never_leak(model, tokenizer, text, stop, expected):
 @given(st.text("ab", max_size=12), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
 def test_stop_search_against_the_plain_definition(text, stops):
     places = [i for i in range(len(text)) if any(text.startswith(s, i) for s in stops)]
-    assert _find_stop(text, stops) == ((places[0], True) if places else (len(text), False))
+    assert find_stop(text, stops) == ((places[0], True) if places else (len(text), False))
     held = [n for n in range(len(text) + 1) if any(len(s) > n and s.startswith(text[len(text) - n :]) for s in stops)]
-    assert _partial_stop(text, stops) == max(held, default=0)
+    assert partial_stop(text, stops) == max(held, default=0)
 
 
 def test_half_a_character_at_the_end_is_replaced(tokenizer):
@@ -239,7 +239,7 @@ def test_tool_is_run_and_the_answer_goes_on(model, tokenizer):
         tokenizer.special["<|end|>"],
         *tokenizer.encode("six"),
     ]
-    engine = Engine(Scripted(model, [*ids, tokenizer.special["<|end|>"]]), tokenizer)
+    engine = Engine(Scripted(model, [*ids, tokenizer.special["<|end|>"]]), tokenizer, threads=1)
     asked = []
     tools = {"calculator": lambda expression: asked.append(expression) or "6"}
     (added,) = converse(engine, [[{"role": "user", "content": "?"}]], SamplingParams(), tools)

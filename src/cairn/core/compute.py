@@ -46,6 +46,15 @@ def set_rng_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all([torch.tensor(s, dtype=torch.uint8) for s in state["cuda"]])
 
 
+def thread_counts(limit: int) -> list[int]:
+    """Thread counts worth trying: the powers of two up to `limit`, and `limit` itself.
+
+    >>> thread_counts(6)
+    [1, 2, 4, 6]
+    """
+    return sorted({2**k for k in range(limit.bit_length()) if 2**k <= limit} | {limit})
+
+
 def probe_threads(limit: int | None = None, seconds: float = 0.4) -> int:
     """The thread count (a power of two, or all cores) that multiplies small matrices fastest right now.
 
@@ -54,11 +63,10 @@ def probe_threads(limit: int | None = None, seconds: float = 0.4) -> int:
     """
     if limit is None:
         limit = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    candidates = sorted({2**k for k in range(limit.bit_length()) if 2**k <= limit} | {limit})
     before = torch.get_num_threads()
     a, b = torch.randn(2048, 128), torch.randn(128, 384)
     best, best_rate = 1, 0.0
-    for count in candidates:
+    for count in thread_counts(limit):
         torch.set_num_threads(count)
         for _ in range(10):
             torch.relu(a @ b)

@@ -1,12 +1,19 @@
 """One engine for everything that generates."""
 
-from cairn.inference.engine import Delta, Engine, Output, Request, TokenLogprob
+from cairn.inference.constrain import Constraint
+from cairn.inference.draft import Lookup, ModelDraft
+from cairn.inference.engine import Engine, EngineStats
+from cairn.inference.request import Delta, Output, Request, TokenLogprob
 from cairn.inference.sampling import SamplingParams
 from cairn.inference.tools import ToolCall, assistant_message, converse, parse_tool_call, run_tool
 
 __all__ = [
+    "Constraint",
     "Delta",
     "Engine",
+    "EngineStats",
+    "Lookup",
+    "ModelDraft",
     "Output",
     "Request",
     "SamplingParams",

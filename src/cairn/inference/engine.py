@@ -1,86 +1,125 @@
 """The engine through which everything generates: chat, server, evaluation, preference pairs, retrieval.
 
-Continuous batching: a request joins at the next step and leaves when it is done, whatever its neighbours do. Each step is
-either one prefill (the prompts of waiting requests, padded together) or one token for every running request.
+Continuous batching: a request joins at the next step and leaves when it is done, whatever its neighbours do. A step is one
+pass of the model over the latest tokens of all that generate and pieces of the prompts that are still being read.
+
+Shapes: N tokens of a step, R rows whose logits are wanted, V vocabulary.
 """
 
 import itertools
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from cairn.core.compute import thread_counts
 from cairn.core.errors import UserError
-from cairn.inference.sampling import SamplingParams, sample
+from cairn.inference.constrain import Grammars
+from cairn.inference.draft import Draft
+from cairn.inference.pages import PagePool
+from cairn.inference.request import Delta, Output, Request, TokenLogprob
+from cairn.inference.sampling import Sampler, SamplingParams
+from cairn.inference.scheduler import Scheduler, Work
+from cairn.inference.speculative import verify
 from cairn.models import PAGE, PagedCache, Segment, Transformer
 from cairn.tokenizers import StreamDecoder, Tokenizer
 from cairn.tokenizers.chat import Message
 
-PREFILL_TOKENS = 8192  # padded tokens of one prefill step
+STEP_TOKENS = {"cpu": 256, "cuda": 4096}  # of a step: long enough for fast products, short enough for those who wait
+MEMORY_SHARE = 0.5  # of the free memory, for the cache, unless said otherwise
 
 
-@dataclass
-class TokenLogprob:
-    """A token, its log-probability under the model (before temperature), and the likeliest alternatives."""
+@dataclass(frozen=True)
+class EngineStats:
+    """Counts since the start (tokens, preemptions) and the state now (requests, pages)."""
 
-    id: int
-    logprob: float | None  # None for the first token of a prompt: nothing predicts it
-    top: dict[int, float] = field(default_factory=dict)
-
-
-@dataclass
-class Delta:
-    """What a step added to a request: text that is certain (no half character, no half stop string) and tokens."""
-
-    request: "Request"
-    text: str
-    tokens: list[int]
-    finish_reason: str | None = None
-
-
-@dataclass(eq=False)
-class Request:
-    """A running generation. `text` grows; `finish_reason` is None until it is `stop`, `length` or `cancelled`."""
-
-    id: int
-    prompt_ids: list[int]
-    params: SamplingParams
-    output_ids: list[int] = field(default_factory=list)
-    text: str = ""
-    finish_reason: str | None = None
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
-    _held: str = ""
-    _decoder: StreamDecoder | None = None
-    _rng: np.random.Generator | None = None
-
-
-Output = Request  # what `generate` returns: a finished request
+    running: int
+    waiting: int
+    pages_total: int
+    pages_free: int
+    prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+    preemptions: int
+    guessed_tokens: int
+    accepted_tokens: int
 
 
 class Engine:
     """Generate with a model and its tokenizer.
 
     slots: requests that run at the same time; further ones wait. positions: longest prompt plus answer in tokens.
+    memory: bytes for keys and values; 0 is as much as `slots` of the longest requests need, at most half of what is free.
+    reuse: keep keys and values of finished requests for those that begin alike. draft: where guesses of several tokens
+    come from (speculative decoding). threads: CPU threads of a step; 0 asks the machine by a short probe.
     Not thread-safe: one thread calls `step` (the server gives it one of its own).
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, slots: int = 64, positions: int | None = None):
-        self.model, self.tokenizer = model.eval(), tokenizer
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        slots: int = 64,
+        positions: int | None = None,
+        memory: int = 0,
+        reuse: bool = True,
+        draft: Draft | None = None,
+        threads: int = 0,
+    ):
+        if not model.config.causal or model.config.encoder_layers or model.config.head == "none":
+            raise UserError(f"a {model.config.family} model does not generate text from left to right: take a decoder")
+        self.model, self.tokenizer, self.draft = model.eval(), tokenizer, draft
         parameter = model.embed.weight
         self.device = parameter.device
+        self.dtype = parameter.dtype if parameter.dtype.is_floating_point else torch.float32
         self.positions = min(positions or model.config.max_positions, model.config.max_positions)
-        dtype = parameter.dtype if parameter.dtype.is_floating_point else torch.float32
-        self.slots, each = slots, self.positions // PAGE + 1
-        self.cache = PagedCache(model.config, slots * each, device=self.device, dtype=dtype)
-        self._free = [range(i * each, (i + 1) * each) for i in range(slots)]
-        self._tables: dict[int, range] = {}
-        self.waiting: deque[Request] = deque()
-        self.running: list[Request] = []
+        pages = self._affordable_pages(slots, memory)
+        self.positions = min(self.positions, pages * PAGE)
+        self.cache = PagedCache(model.config, pages, device=self.device, dtype=self.dtype)
+        self.pool = PagePool(pages)
+        budget = STEP_TOKENS.get(self.device.type, STEP_TOKENS["cpu"])
+        self.scheduler = Scheduler(self.pool, slots, max(budget, slots), reuse=reuse)
+        self.threads = threads or self._fastest_threads()
+        self._grammars: Grammars | None = None
         self._ids = itertools.count()
         self._seed = np.random.SeedSequence()
+        self._prompt_tokens = self._generated_tokens = self._guessed = self._accepted = 0
+
+    def _affordable_pages(self, slots: int, memory: int) -> int:
+        page = PagedCache.page_bytes(self.model.config, self.dtype)
+        wanted = slots * -(-self.positions // PAGE)
+        pages = min(wanted, (memory or int(_free_memory(self.device) * MEMORY_SHARE)) // page)
+        if pages < 1:
+            raise UserError(f"memory for the cache: one page of {PAGE} positions needs {page:,} bytes; give at least that")
+        return pages
+
+    @torch.inference_mode()
+    def _fastest_threads(self) -> int:
+        """The CPU thread count with the fastest steps right now, found by trying; 0 where the CPU does not compute.
+
+        On a machine where another process holds a core, two threads were measured twelve times slower than one.
+        """
+        before = torch.get_num_threads()
+        if self.device.type != "cpu" or before == 1:
+            return before if self.device.type == "cpu" else 0
+        pages = range(min(self.cache.pages, 3))
+        sizes = (min(24, self.positions, len(pages) * PAGE), 1, 1)  # of a piece of a prompt, and of two single tokens
+        took: dict[int, float] = {}
+        for count in thread_counts(before):
+            torch.set_num_threads(count)
+            for _ in range(3):  # the first is warm-up
+                start = time.perf_counter()
+                for size in sizes:
+                    ids = torch.zeros((1, size), dtype=torch.long)
+                    self.model.unembed(self.model.hidden(ids, self.cache.step([Segment(pages, 0, size)]))[0, -1:])
+                took[count] = min(time.perf_counter() - start, took.get(count, float("inf")))
+        torch.set_num_threads(before)
+        # Another thread must earn its keep: it may be wanted elsewhere.
+        return min(took, key=lambda count: took[count] * (1 if count == 1 else 1.1))
 
     # --- whole answers
 
@@ -95,14 +134,18 @@ class Engine:
             each = list(params)
         if len(each) != len(prompts):
             raise UserError(f"{len(prompts)} prompts but {len(each)} sampling parameters")
-        requests = [self.submit(prompt, p) for prompt, p in zip(prompts, each)]
+        requests: list[Request] = []
+        threads = torch.get_num_threads()
         try:
+            requests += (self.submit(prompt, p) for prompt, p in zip(prompts, each))
             while any(r.finish_reason is None for r in requests):
                 self.step()
         except BaseException:
             for request in requests:
                 self.cancel(request)
             raise
+        finally:
+            torch.set_num_threads(threads)  # what comes after, training perhaps, has its own
         return requests
 
     def chat(
@@ -127,154 +170,184 @@ class Engine:
 
     # --- one step at a time
 
-    def submit(self, prompt: str | Sequence[int], params: SamplingParams) -> Request:
-        """Queue a request. Raises UserError when the prompt is empty, too long, or has ids outside the vocabulary."""
+    def submit(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams,
+        *,
+        on_delta: Callable[[Delta], None] | None = None,
+    ) -> Request:
+        """Queue a request; `on_delta` is called with each of its pieces. Raises UserError when the prompt is empty, too long,
+        or has ids outside the vocabulary, and when a constraint cannot be kept."""
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt)
             if self.tokenizer.bos_id is not None:
                 ids = [self.tokenizer.bos_id, *ids]
         else:
-            ids = list(prompt)
+            ids = [int(i) for i in prompt]
+        size = self.model.config.vocab_size
         if not ids:
             raise UserError("the prompt is empty")
         if len(ids) > self.positions:
             raise UserError(f"the prompt has {len(ids)} tokens, the model takes at most {self.positions}: shorten it")
-        if min(ids) < 0 or max(ids) >= self.model.config.vocab_size:
-            raise UserError(f"the prompt has token ids outside 0 .. {self.model.config.vocab_size - 1}")
-        request = Request(next(self._ids), ids, params)
-        request._decoder = StreamDecoder(self.tokenizer, skip_special=False)
-        request._rng = np.random.default_rng(params.seed if params.seed is not None else self._seed.spawn(1)[0])
-        self.waiting.append(request)
+        if min(ids) < 0 or max(ids) >= size:
+            raise UserError(f"the prompt has token ids outside 0 .. {size - 1}")
+        beyond = next((i for i in params.logit_bias if i >= size), None)
+        if beyond is not None:
+            raise UserError(f"logit_bias: the token id {beyond} is outside 0 .. {size - 1}")
+        matcher = None
+        if params.constraint is not None:
+            self._grammars = self._grammars or Grammars(self.tokenizer, self.tokenizer.stop_ids)
+            matcher = self._grammars.matcher(params.constraint)
+        rng = np.random.default_rng(params.seed if params.seed is not None else self._seed.spawn(1)[0])
+        stops = frozenset() if params.ignore_eos else self.tokenizer.stop_ids
+        sampler = Sampler(params, ids, stops, rng, matcher)
+        decoder = StreamDecoder(self.tokenizer, skip_special=False)
+        request = Request(next(self._ids), ids, params, sampler, decoder, on_delta)
+        self.scheduler.add(request)
+        self._prompt_tokens += len(ids)
         return request
 
     def cancel(self, request: Request) -> None:
-        """Stop a request and free its place. Does nothing for a finished one."""
-        if request.finish_reason is not None:
-            return
-        request.finish_reason = "cancelled"
-        if request in self.waiting:
-            self.waiting.remove(request)
-        elif request in self.running:
-            self._release(self.running.index(request))
+        """Stop a request and free its pages. Does nothing for a finished one."""
+        if request.finish_reason is None:
+            request.finish_reason = "cancelled"
+            self._leave(request)
 
     def has_work(self) -> bool:
-        return bool(self.waiting or self.running)
+        return bool(self.scheduler.waiting or self.scheduler.running)
+
+    def stats(self) -> EngineStats:
+        return EngineStats(
+            running=len(self.scheduler.running),
+            waiting=len(self.scheduler.waiting),
+            pages_total=self.pool.size,
+            pages_free=self.pool.free,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self.scheduler.cached_tokens,
+            generated_tokens=self._generated_tokens,
+            preemptions=self.scheduler.preemptions,
+            guessed_tokens=self._guessed,
+            accepted_tokens=self._accepted,
+        )
 
     @torch.inference_mode()
     def step(self) -> list[Delta]:
-        """Prefill waiting requests if there is room, else one token for every running request."""
-        if self.waiting and len(self.running) < self.slots:
-            return self._prefill()
-        if self.running:
-            return self._decode()
-        return []
+        """One pass of the model: a token for every request that generates, and some of the prompts that wait."""
+        if not self.has_work():
+            return []
+        if self.threads and torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        work = self.scheduler.plan(self._guesses())
+        ids, segments = [], []
+        for part in work:
+            start, request = part.request.computed, part.request
+            ids += (request.ids + part.guesses if part.guesses else request.ids)[start : start + part.count]
+            segments.append(Segment(request.pages, start, part.count))
+        hidden_ND = self.model.hidden(torch.tensor([ids], device=self.device), self.cache.step(segments))[0]
+        return self._finish(work, hidden_ND)
 
     # --- inside
 
-    def _prefill(self) -> list[Delta]:
-        first, batch, width = len(self.running), [], 0
-        while self.waiting and first + len(batch) < self.slots:
-            wider = max(width, len(self.waiting[0].prompt_ids))
-            if batch and wider * (len(batch) + 1) > PREFILL_TOKENS:
-                break
-            width = wider
-            batch.append(self.waiting.popleft())
-        segments = []
-        for request in batch:
-            self._tables[request.id] = self._free.pop()
-            segments.append(Segment(self._tables[request.id], 0, len(request.prompt_ids)))
-        ids = torch.tensor([[i for r in batch for i in r.prompt_ids]], device=self.device)
-        hidden_ND = self.model.hidden(ids, self.cache.step(segments))[0]
-        self.running += batch
-        ends = np.cumsum([len(r.prompt_ids) for r in batch])
-        for request, end in zip(batch, ends):
-            if request.params.echo:
-                self._score_prompt(request, hidden_ND[end - len(request.prompt_ids) : end])
-        return self._accept(batch, self.model.unembed(hidden_ND[torch.from_numpy(ends - 1).to(self.device)]))
-
-    def _score_prompt(self, request: Request, hidden_TD: torch.Tensor) -> None:
-        ids = request.prompt_ids
-        logprobs_TV = self.model.unembed(hidden_TD[: len(ids) - 1]).float().log_softmax(-1)
-        request.prompt_logprobs = [TokenLogprob(ids[0], None)]
-        request.prompt_logprobs += [
-            _scored(row, i, request.params.logprobs or 0) for row, i in zip(logprobs_TV, ids[1:])
+    def _guesses(self) -> dict[int, list[int]]:
+        if self.draft is None:
+            return {}
+        ready = [
+            (r.id, r.ids, min(r.params.max_tokens - len(r.output_ids), self.positions - len(r.ids)) - 1)
+            for r in self.scheduler.running
+            if len(r.ids) - r.computed == 1
         ]
+        return self.draft.propose(ready)
 
-    def _decode(self) -> list[Delta]:
-        batch = list(self.running)
-        ids = torch.tensor([[r.output_ids[-1] for r in batch]], device=self.device)
-        step = self.cache.step(
-            [Segment(self._tables[r.id], len(r.prompt_ids) + len(r.output_ids) - 1, 1) for r in batch]
-        )
-        return self._accept(batch, self.model.unembed(self.model.hidden(ids, step)[0]))
-
-    def _accept(self, batch: list[Request], logits_BV: torch.Tensor) -> list[Delta]:
-        """Choose a token for each request, tell what became certain, and release those that are done."""
-        logits_BV = logits_BV.float().cpu()
-        greedy_B = logits_BV.argmax(-1).tolist()
+    def _finish(self, work: list[Work], hidden_ND: torch.Tensor) -> list[Delta]:
+        """Score, choose, and say what became certain."""
+        rows: list[int] = []  # of hidden, whose logits are wanted
+        first = 0
+        chosen: list[tuple[Work, int]] = []  # with where its logits begin
+        for part in work:
+            request, end = part.request, first + part.count
+            if request.params.echo and request.computed < len(request.prompt_ids) and not request.output_ids:
+                self._score_prompt(request, hidden_ND[first:end])
+            if part.last:
+                chosen.append((part, len(rows)))
+                rows += range(end - 1 - len(part.guesses), end)
+            else:
+                self.scheduler.done(request, part.count)
+            first = end
         deltas = []
-        for request, logits_V, greedy in zip(batch, logits_BV, greedy_B):
-            assert request._rng is not None
-            params = request.params
-            if params.max_tokens == 0:  # only the prompt was to be scored
-                request.finish_reason = "length"
-                deltas.append(Delta(request, "", [], "length"))
-                continue
-            token = greedy if params.temperature == 0 else sample(logits_V, params, request._rng)
-            if params.logprobs is not None:
-                request.logprobs.append(_scored(logits_V.log_softmax(-1), token, params.logprobs))
-            request.output_ids.append(token)
-            deltas.append(self._extend(request, token))
-        for request in batch:
-            if request.finish_reason is not None and request in self.running:
-                self._release(self.running.index(request))
+        if chosen:
+            wanted_RD = hidden_ND if len(rows) == len(hidden_ND) else hidden_ND[rows]
+            logits_RV = self.model.unembed(wanted_RD).float().cpu()
+            likeliest_R = logits_RV.argmax(-1).tolist()
+            for part, row in chosen:
+                tokens = self._choose(part, logits_RV[row : row + 1 + len(part.guesses)], likeliest_R[row])
+                # Guesses that were not kept lie beyond what counts as computed and are written over.
+                self.scheduler.done(part.request, part.count - len(part.guesses))
+                deltas.append(self._extend(part, tokens, logits_RV[row:]))
         return deltas
 
-    def _extend(self, request: Request, token: int) -> Delta:
-        params = request.params
-        assert request._decoder is not None
-        ended = token in self.tokenizer.stop_ids and not params.ignore_eos
-        if not ended:
-            request._held += request._decoder.push(token)
-        full = len(request.output_ids) >= params.max_tokens
-        full = full or len(request.prompt_ids) + len(request.output_ids) >= self.positions
-        if ended or full:
-            request._held += request._decoder.finish()
-        cut, found = _find_stop(request._held, params.stop)
-        if found:
-            ended = True
-        request.finish_reason = "stop" if ended else "length" if full else None
-        if not found and request.finish_reason is None:
-            cut = len(request._held) - _partial_stop(request._held, params.stop)
-        text, request._held = request._held[:cut], request._held[cut:]
-        request.text += text
-        return Delta(request, text, [token], request.finish_reason)
+    def _choose(self, part: Work, logits_KV: torch.Tensor, likeliest: int) -> list[int]:
+        sampler = part.request.sampler
+        if part.request.params.max_tokens == 0:  # only the prompt was to be scored
+            return []
+        if part.guesses:
+            tokens = verify(part.guesses, None, logits_KV, sampler)
+            self._guessed += len(part.guesses)
+            self._accepted += len(tokens) - 1
+            return tokens
+        token = likeliest if sampler.plain else sampler.choose(logits_KV[0])
+        sampler.accept(token)
+        return [token]
 
-    def _release(self, index: int) -> None:
-        self._free.append(self._tables.pop(self.running.pop(index).id))
+    def _extend(self, part: Work, tokens: list[int], logits_KV: torch.Tensor) -> Delta:
+        request = part.request
+        if not tokens:
+            request.finish_reason = "length"
+            delta = Delta(request, "", [], "length")
+        else:
+            stops = self.tokenizer.stop_ids
+            delta = request.extend(tokens, self.positions, stops)
+            if request.params.logprobs is not None:
+                request.logprobs += _scored(logits_KV[: len(delta.tokens)], delta.tokens, request.params.logprobs)
+            # Keys and values of accepted guesses are there already.
+            self.scheduler.done(request, max(0, len(delta.tokens) - 1))
+        self._generated_tokens += len(delta.tokens)
+        if request.finish_reason is not None:
+            self._leave(request)
+        if request.on_delta is not None:
+            request.on_delta(delta)
+        return delta
+
+    def _leave(self, request: Request) -> None:
+        self.scheduler.remove(request)
+        if self.draft is not None:
+            self.draft.forget(request.id)
+
+    def _score_prompt(self, request: Request, hidden_TD: torch.Tensor) -> None:
+        """Log-probabilities of the prompt's tokens that follow those of this step."""
+        if request.computed == 0:
+            request.prompt_logprobs = [TokenLogprob(request.prompt_ids[0], None)]
+        following = request.prompt_ids[request.computed + 1 : request.computed + 1 + len(hidden_TD)]
+        for start in range(0, len(following), 64):  # logits of 64 rows at a time: a vocabulary is wide
+            part = following[start : start + 64]
+            logits_KV = self.model.unembed(hidden_TD[start : start + len(part)]).float().cpu()
+            request.prompt_logprobs += _scored(logits_KV, part, request.params.logprobs or 0)
 
 
-def _scored(logprobs_V: torch.Tensor, token: int, top: int) -> TokenLogprob:
-    values, ids = logprobs_V.topk(top) if top else (torch.empty(0), torch.empty(0))
-    return TokenLogprob(token, float(logprobs_V[token]), dict(zip(ids.int().tolist(), values.tolist())))
+def _scored(logits_KV: torch.Tensor, tokens: Sequence[int], top: int) -> list[TokenLogprob]:
+    logprobs_KV = logits_KV.log_softmax(-1)
+    own = logprobs_KV[torch.arange(len(tokens)), torch.tensor(tokens)].tolist()
+    if not top:
+        return [TokenLogprob(token, p) for token, p in zip(tokens, own)]
+    values, ids = logprobs_KV.topk(min(top, logprobs_KV.shape[-1]))
+    return [
+        TokenLogprob(token, p, dict(zip(i, v)))
+        for token, p, i, v in zip(tokens, own, ids.tolist(), values.tolist())
+    ]
 
 
-def _find_stop(text: str, stops: Sequence[str]) -> tuple[int, bool]:
-    """Where the first stop string begins, else the length of the text."""
-    places = [p for p in (text.find(s) for s in stops) if p >= 0]
-    return (min(places), True) if places else (len(text), False)
-
-
-def _partial_stop(text: str, stops: Sequence[str]) -> int:
-    """Length of the longest end of `text` that could still become a stop string.
-
-    >>> _partial_stop("answer\\n#", ["\\n##"])
-    2
-    """
-    longest = 0
-    for stop in stops:
-        for size in range(min(len(stop) - 1, len(text)), longest, -1):
-            if text.endswith(stop[:size]):
-                longest = size
-                break
-    return longest
+def _free_memory(device: torch.device) -> int:
+    """Bytes that are free on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

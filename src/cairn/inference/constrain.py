@@ -1,0 +1,205 @@
+"""Answers that are what they must be: a regular expression or a JSON schema as a mask over the vocabulary at every token.
+
+The automata are those of `llguidance`; here are the limits, the vocabulary it sees, and the state of one request.
+"""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from cairn.core.errors import UserError
+
+if TYPE_CHECKING:
+    from cairn.tokenizers import Tokenizer
+
+MAX_PATTERN = 4096  # characters of a regular expression
+MAX_SCHEMA = 65536  # characters of a schema as JSON
+MAX_DEPTH = 32  # objects and lists inside one another
+# A model that never gets out of white space would fill the answer with it: a line break and an indentation are enough.
+WHITE_SPACE = r"[ \t\r\n]{1,32}"
+CACHED_GRAMMARS = 64
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What an answer must be. Make one with `regex`, `json_schema` or `json_object`; UserError when it is too large.
+
+    >>> Constraint.regex("yes|no")
+    Constraint(kind='regex', text='yes|no')
+    >>> Constraint.json_schema({"type": "integer"})
+    Constraint(kind='json', text='{"type": "integer"}')
+    """
+
+    kind: Literal["regex", "json"]
+    text: str  # the pattern, or the schema as JSON
+
+    @classmethod
+    def regex(cls, pattern: str) -> "Constraint":
+        """The whole answer matches `pattern` (Rust's syntax: no look-around, no back references)."""
+        if not isinstance(pattern, str):
+            raise UserError(f"a regular expression is a text, got {type(pattern).__name__}")
+        if len(pattern) > MAX_PATTERN:
+            raise UserError(f"the regular expression has {len(pattern)} characters, at most {MAX_PATTERN} are allowed")
+        if any("\ud800" <= char <= "\udfff" for char in pattern):
+            raise UserError("the regular expression has half a character (a lone surrogate)")
+        return cls("regex", pattern)
+
+    @classmethod
+    def json_schema(cls, schema: dict[str, Any]) -> "Constraint":
+        """The answer is JSON that is valid under `schema`; properties come in the schema's order."""
+        if not isinstance(schema, dict):
+            raise UserError(f"a JSON schema is an object, got {type(schema).__name__}")
+        if "x-guidance" in schema:
+            raise UserError("the JSON schema has x-guidance, which would change what is enforced: leave it out")
+        if _deeper_than(schema, MAX_DEPTH):
+            raise UserError(f"the JSON schema is more than {MAX_DEPTH} levels deep or very large: make it smaller")
+        try:
+            text = json.dumps(schema, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the JSON schema is not JSON: {error}") from None
+        if len(text) > MAX_SCHEMA:
+            raise UserError(f"the JSON schema has {len(text)} characters, at most {MAX_SCHEMA} are allowed")
+        return cls("json", text)
+
+    @classmethod
+    def json_object(cls) -> "Constraint":
+        """The answer is any JSON object."""
+        return cls.json_schema({"type": "object"})
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    """Without recursion: a hostile value may be deeper than Python's stack, or contain itself."""
+    level, seen = [value], 0
+    for _ in range(limit + 1):
+        level = [child for v in level if isinstance(v, dict | list | tuple) for child in _children(v)]
+        seen += len(level)
+        if not level:
+            return False
+        if seen > MAX_SCHEMA:
+            return True
+    return any(isinstance(v, dict | list | tuple) for v in level)
+
+
+def _children(value: Any) -> Collection[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+class Grammars:
+    """Compiles constraints for one tokenizer and keeps the latest ones. Safe to use from several threads.
+
+    stop_ids: tokens that end an answer; they are allowed where the constraint is fulfilled. Other special tokens never are.
+    """
+
+    def __init__(self, tokenizer: "Tokenizer", stop_ids: Collection[int]):
+        self.tokenizer, self.stop_ids = tokenizer, frozenset(stop_ids)
+        self.size = tokenizer.vocab_size
+        self._vocabulary: Any = None  # made at the first constraint: a large one takes a second
+        self._compiled: OrderedDict[Constraint, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def matcher(self, constraint: Constraint) -> "Matcher":
+        """The state of a new answer under `constraint`. UserError when it cannot be enforced or is too complex."""
+        with self._lock:
+            if constraint not in self._compiled:
+                self._compiled[constraint] = self._compile(constraint)
+                if len(self._compiled) > CACHED_GRAMMARS:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(constraint)
+            return Matcher(self._compiled[constraint].deep_copy(), self.size, self.stop_ids)
+
+    def _compile(self, constraint: Constraint) -> Any:
+        import llguidance
+
+        if self._vocabulary is None:
+            self._vocabulary = _vocabulary(self.tokenizer, self.stop_ids)
+        # Tokenizers with a dummy prefix lose the first space of an answer when it is decoded: there must be one more.
+        space = '" " ' if self.tokenizer.model.strips_first_space else ""
+        if constraint.kind == "regex":
+            name, rule = (
+                "regular expression",
+                f"start: TEXT\nTEXT: {space}/{llguidance.regex_to_lark(constraint.text)}/",
+            )
+        else:
+            name, rule = "JSON schema", f"start: {space}json\njson: %json {_with_options(constraint.text)}"
+        limits = llguidance.LLParserLimits(verbose_errors=False)
+        compiled = llguidance.LLMatcher(self._vocabulary, rule, log_level=0, limits=limits)
+        if compiled.is_error():
+            raise UserError(f"the {name} cannot be enforced: {_first_line(compiled.get_error())}")
+        return compiled
+
+
+class Matcher:
+    """How far one answer has come under its constraint."""
+
+    def __init__(self, state: Any, size: int, stop_ids: frozenset[int]):
+        self._state, self._size, self._stop_ids = state, size, stop_ids
+        self._stops = np.array([i for i in stop_ids if i < size], np.int64)
+        self._mask: np.ndarray | None = None
+
+    def mask(self) -> np.ndarray:
+        """Which tokens may come next: bool (V,), V the tokenizer's vocabulary. UserError when it takes too much work."""
+        if self._mask is None:
+            bits = np.frombuffer(self._state.compute_bitmask(), np.uint8)
+            if self._state.is_error():
+                raise UserError(f"the constraint is too complex: {_first_line(self._state.get_error())}")
+            self._mask = np.unpackbits(bits, count=self._size, bitorder="little").view(bool)
+        return self._mask
+
+    def accept(self, token: int) -> None:
+        """Go on by one token. UserError when `mask` did not allow it."""
+        if token in self._stop_ids and self.finished:
+            return
+        if not self._state.consume_token(token):
+            raise UserError(f"token {token} is not allowed by the constraint: {_first_line(self._state.get_error())}")
+        self._mask = None
+
+    @property
+    def finished(self) -> bool:
+        """Nothing but a stop token may follow."""
+        if self._state.is_stopped():
+            return True
+        # `llguidance` notices some ends only when it makes the next mask.
+        return self._state.is_accepting() and not np.delete(self.mask(), self._stops).any()
+
+
+def _with_options(schema: str) -> str:
+    """The schema with what `llguidance` needs to know: unknown keywords are errors, white space is bounded."""
+    options = {"lenient": False, "coerce_one_of": False, "whitespace_pattern": WHITE_SPACE}
+    return json.dumps({"x-guidance": options, **json.loads(schema)})
+
+
+def _vocabulary(tokenizer: "Tokenizer", stop_ids: frozenset[int]) -> Any:
+    import llguidance
+
+    return llguidance.LLTokenizer(
+        llguidance.TokenizerWrapper(_Vocabulary(tokenizer, stop_ids)), eos_token=sorted(stop_ids) or None
+    )
+
+
+class _Vocabulary:
+    """A tokenizer as `llguidance` wants it."""
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: "Tokenizer", stop_ids: frozenset[int]):
+        self._tokenizer = tokenizer
+        self.tokens = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
+        self.special_token_ids = sorted(tokenizer.special_ids | stop_ids)
+        if stop_ids:
+            self.eos_token_id = min(stop_ids)
+        else:  # one id beyond the vocabulary, so that the end of the grammar has a name
+            self.eos_token_id = len(self.tokens)
+            self.tokens.append(b"<end>")
+            self.special_token_ids.append(self.eos_token_id)
+
+    def __call__(self, data: bytes) -> list[int]:
+        return self._tokenizer.encode(data.decode("utf-8", "replace"))
+
+
+def _first_line(message: str) -> str:
+    return message.strip().partition("\n")[0][:300]

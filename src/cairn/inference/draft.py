@@ -1,0 +1,101 @@
+"""Where guesses for speculative decoding come from: the text itself, or a smaller model."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from cairn.core.errors import UserError
+from cairn.inference.pages import PagePool
+from cairn.inference.speculative import NgramDraft
+from cairn.models import PAGE, PagedCache, Segment, Transformer
+
+Ready = tuple[int, list[int], int]  # request id, its tokens so far, how many guesses are of use at most
+
+
+class Draft(Protocol):
+    def propose(self, requests: Sequence[Ready]) -> dict[int, list[int]]:
+        """Guesses of what follows, by request id."""
+        ...
+
+    def forget(self, request: int) -> None:
+        """A request is over."""
+        ...
+
+
+class Lookup:
+    """What followed the latest tokens when they occurred before, in the request's own prompt and answer."""
+
+    def __init__(self, size: int = 3, tokens: int = 5):
+        self.size, self.tokens = size, tokens
+        self._drafts: dict[int, NgramDraft] = {}
+
+    def propose(self, requests: Sequence[Ready]) -> dict[int, list[int]]:
+        out = {}
+        for request, ids, limit in requests:
+            draft = self._drafts.setdefault(request, NgramDraft(self.size, self.tokens))
+            out[request] = draft.propose(ids, limit) if limit > 0 else []
+        return out
+
+    def forget(self, request: int) -> None:
+        self._drafts.pop(request, None)
+
+
+class ModelDraft:
+    """The likeliest continuation under a smaller model of the same vocabulary, for all requests together.
+
+    Its greedy guesses leave the distribution of sampled answers unchanged as well (see `verify`).
+    """
+
+    def __init__(self, model: Transformer, *, tokens: int = 4, requests: int = 64):
+        self.model, self.tokens = model.eval(), tokens
+        pages = requests * -(-model.config.max_positions // PAGE)
+        parameter = model.embed.weight
+        self.cache = PagedCache(model.config, pages, device=parameter.device, dtype=parameter.dtype)
+        self.pool = PagePool(pages)
+        self._seen: dict[int, tuple[list[int], list[int]]] = {}  # request -> tokens in the cache, their pages
+
+    @torch.inference_mode()
+    def propose(self, requests: Sequence[Ready]) -> dict[int, list[int]]:
+        longest = self.model.config.max_positions
+        out: dict[int, list[int]] = {}
+        left = {r: min(self.tokens, limit, longest - len(ids)) for r, ids, limit in requests}
+        texts = {r: list(ids) for r, ids, _ in requests if left[r] > 0}
+        while texts:
+            logits = self._advance(texts)
+            for request, token in zip(list(texts), logits.argmax(-1).tolist()):
+                out.setdefault(request, []).append(token)
+                texts[request].append(token)
+                if len(out[request]) >= left[request]:
+                    del texts[request]
+        return out
+
+    def _advance(self, texts: dict[int, list[int]]) -> torch.Tensor:
+        """Logits after each text; what of it is not in the cache is computed."""
+        segments, ids = [], []
+        for request, text in texts.items():
+            seen, pages = self._seen.setdefault(request, ([], []))
+            same = next((i for i, (a, b) in enumerate(zip(seen, text)) if a != b), min(len(seen), len(text)))
+            same = min(same, len(text) - 1)
+            while len(pages) * PAGE < len(text):
+                pages.append(self.pool.take())
+            segments.append(Segment(pages, same, len(text) - same))
+            ids += text[same:]
+            self._seen[request] = (list(text), pages)
+        device = self.model.embed.weight.device
+        hidden_ND = self.model.hidden(torch.tensor([ids], device=device), self.cache.step(segments))[0]
+        ends = torch.tensor([s.count for s in segments], device=device).cumsum(0) - 1
+        return self.model.unembed(hidden_ND[ends])
+
+    def forget(self, request: int) -> None:
+        for page in self._seen.pop(request, ([], []))[1]:
+            self.pool.release(page)
+
+
+def check_vocabulary(model: Transformer, draft: Transformer) -> None:
+    """Raises UserError when a draft model does not speak the model's tokens."""
+    if model.config.vocab_size != draft.config.vocab_size:
+        raise UserError(
+            f"the draft model has {draft.config.vocab_size} tokens, the model {model.config.vocab_size}: "
+            "they must share a vocabulary"
+        )

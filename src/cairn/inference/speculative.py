@@ -1,0 +1,87 @@
+"""Several tokens from one pass of the model: guesses that are cheap to make, kept so that nothing changes.
+
+Leviathan et al. 2023 (arXiv 2211.17192) and Chen et al. 2023 (arXiv 2302.01318): the model scores all guesses in one pass
+and `verify` keeps some of them; what comes out has exactly the distribution of sampling one token at a time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from cairn.inference.sampling import Sampler, draw
+
+
+@dataclass
+class NgramDraft:
+    """Guess that the text goes on as it did the last time its latest tokens occurred (prompt lookup), for one request.
+
+    size: longest run of tokens that is looked up; shorter ones follow. tokens: guesses at most. Keeps an index of all
+    runs of the ids seen so far, so that a call costs only what is new; call it with the same growing list.
+
+    >>> NgramDraft(size=2, tokens=3).propose([1, 2, 3, 4, 5, 1, 2], limit=8)
+    [3, 4, 5]
+    """
+
+    size: int = 3
+    tokens: int = 5
+    _after: dict[tuple[int, ...], int] = field(default_factory=dict, repr=False)  # run -> where it last went on
+    _indexed: int = field(default=0, repr=False)
+
+    def propose(self, ids: list[int], limit: int) -> list[int]:
+        """At most `limit` guesses of what follows `ids`; [] when its end never occurred before."""
+        for end in range(max(self._indexed, 1), len(ids)):
+            for n in range(1, min(self.size, end) + 1):
+                self._after[tuple(ids[end - n : end])] = end
+        self._indexed = max(self._indexed, len(ids))
+        for n in range(min(self.size, len(ids) - 1), 0, -1):
+            start = self._after.get(tuple(ids[len(ids) - n :]))
+            if start is not None:
+                return ids[start : start + max(0, min(self.tokens, limit))]
+        return []
+
+
+def verify(
+    drafted: Sequence[int], draft_probs: Sequence[np.ndarray] | None, logits_KV: torch.Tensor, sampler: Sampler
+) -> list[int]:
+    """The tokens that follow: some of the guesses, from the first on, and one more of the model's own.
+
+    drafted: K guesses. draft_probs: the distribution (V,) each was drawn from; None where they were not drawn at random.
+    logits_KV: (K + 1, V), the model's logits before each guess and after the last. Tells `sampler` of every token it
+    returns; ends after a stop token and where a constraint is fulfilled.
+    """
+    if len(logits_KV) != len(drafted) + 1:
+        raise ValueError(f"{len(drafted)} guesses need {len(drafted) + 1} rows of logits, got {len(logits_KV)}")
+    tokens: list[int] = []
+    for i, logits_V in enumerate(logits_KV):
+        guess = drafted[i] if i < len(drafted) else None
+        if guess is None or draft_probs is None:
+            # q is 1 at the guess: to keep it with probability p(guess) and to draw from the rest of p otherwise is to
+            # draw from p. So a seeded request gets the very tokens it would get without guesses.
+            token = sampler.choose(logits_V)
+        else:
+            token = _keep_or_redraw(guess, draft_probs[i], sampler.probabilities(logits_V), sampler.rng)
+        sampler.accept(token)
+        tokens.append(token)
+        if token != guess or token in sampler.stop_ids or sampler.finished:
+            break
+    return tokens
+
+
+def _keep_or_redraw(guess: int, q: np.ndarray, p: np.ndarray, rng: np.random.Generator) -> int:
+    """`guess` with probability min(1, p / q), else a token drawn from max(p - q, 0) normalised."""
+    if rng.random() * q[guess] < p[guess]:
+        return guess
+    return draw(residual(p, q), rng.random())
+
+
+def residual(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """max(p - q, 0) normalised; p itself where they are equal and rounding alone refused a guess.
+
+    >>> residual(np.array([0.5, 0.5]), np.array([1.0, 0.0]))
+    array([0., 1.])
+    """
+    rest = np.maximum(p - q, 0)
+    total = rest.sum()
+    return rest / total if total > 0 else p
