@@ -102,7 +102,11 @@ class Embedder:
         batches: list[list[int]] = []
         for i in order:
             full = not batches or len(batches[-1]) == BATCH_TEXTS
-            if full or (len(batches[-1]) + 1) * len(ids[i]) > BATCH_TOKENS or len(ids[i]) > 2 * len(ids[batches[-1][0]]) + 16:
+            if (
+                full
+                or (len(batches[-1]) + 1) * len(ids[i]) > BATCH_TOKENS
+                or len(ids[i]) > 2 * len(ids[batches[-1][0]]) + 16
+            ):
                 batches.append([])
             batches[-1].append(i)
         return batches
@@ -144,7 +148,9 @@ def read_pipeline(directory: Path) -> tuple[Pooling, bool, int | None]:
     if not (directory / MODULES).exists():
         return "mean", True, None
     modules = read_json(directory / MODULES)
-    if not isinstance(modules, list) or not all(isinstance(m, dict) and isinstance(m.get("type"), str) for m in modules):
+    if not isinstance(modules, list) or not all(
+        isinstance(m, dict) and isinstance(m.get("type"), str) for m in modules
+    ):
         raise UserError(f"{directory / MODULES} must be a list of modules, each with a type")
     kinds = [module["type"].rpartition(".")[2] for module in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
@@ -172,7 +178,9 @@ def _read_pooling(file: Path) -> Pooling:
         if value:
             chosen.append(key)
     if len(chosen) != 1 or chosen[0] not in POOLING_KEYS:
-        raise UserError(f"{file}: one of {', '.join(POOLING_KEYS)} must be true alone, got {', '.join(chosen) or 'none'}")
+        raise UserError(
+            f"{file}: one of {', '.join(POOLING_KEYS)} must be true alone, got {', '.join(chosen) or 'none'}"
+        )
     return POOLING_KEYS[chosen[0]]
 
 

@@ -94,7 +94,9 @@ class Engine:
         wanted = slots * -(-self.positions // PAGE)
         pages = min(wanted, (memory or int(_free_memory(self.device) * MEMORY_SHARE)) // page)
         if pages < 1:
-            raise UserError(f"memory for the cache: one page of {PAGE} positions needs {page:,} bytes; give at least that")
+            raise UserError(
+                f"memory for the cache: one page of {PAGE} positions needs {page:,} bytes; give at least that"
+            )
         return pages
 
     @torch.inference_mode()
@@ -114,8 +116,7 @@ class Engine:
             for _ in range(3):  # the first is warm-up
                 start = time.perf_counter()
                 for size in sizes:
-                    ids = torch.zeros((1, size), dtype=torch.long)
-                    self.model.unembed(self.model.hidden(ids, self.cache.step([Segment(pages, 0, size)]))[0, -1:])
+                    self.model.unembed(self.hidden([0] * size, [Segment(pages, 0, size)])[-1:])
                 took[count] = min(time.perf_counter() - start, took.get(count, float("inf")))
         torch.set_num_threads(before)
         # Another thread must earn its keep: it may be wanted elsewhere.
@@ -179,19 +180,8 @@ class Engine:
     ) -> Request:
         """Queue a request; `on_delta` is called with each of its pieces. Raises UserError when the prompt is empty, too long,
         or has ids outside the vocabulary, and when a constraint cannot be kept."""
-        if isinstance(prompt, str):
-            ids = self.tokenizer.encode(prompt)
-            if self.tokenizer.bos_id is not None:
-                ids = [self.tokenizer.bos_id, *ids]
-        else:
-            ids = [int(i) for i in prompt]
+        ids = self.prompt_ids(prompt)
         size = self.model.config.vocab_size
-        if not ids:
-            raise UserError("the prompt is empty")
-        if len(ids) > self.positions:
-            raise UserError(f"the prompt has {len(ids)} tokens, the model takes at most {self.positions}: shorten it")
-        if min(ids) < 0 or max(ids) >= size:
-            raise UserError(f"the prompt has token ids outside 0 .. {size - 1}")
         beyond = next((i for i in params.logit_bias if i >= size), None)
         if beyond is not None:
             raise UserError(f"logit_bias: the token id {beyond} is outside 0 .. {size - 1}")
@@ -207,6 +197,23 @@ class Engine:
         self.scheduler.add(request)
         self._prompt_tokens += len(ids)
         return request
+
+    def prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
+        """A prompt as ids, text with the beginning-of-text token in front. Raises UserError when it cannot be run."""
+        if isinstance(prompt, str):
+            ids = self.tokenizer.encode(prompt)
+            if self.tokenizer.bos_id is not None:
+                ids = [self.tokenizer.bos_id, *ids]
+        else:
+            ids = [int(i) for i in prompt]
+        size = self.model.config.vocab_size
+        if not ids:
+            raise UserError("the prompt is empty")
+        if len(ids) > self.positions:
+            raise UserError(f"the prompt has {len(ids)} tokens, the model takes at most {self.positions}: shorten it")
+        if min(ids) < 0 or max(ids) >= size:
+            raise UserError(f"the prompt has token ids outside 0 .. {size - 1}")
+        return ids
 
     def cancel(self, request: Request) -> None:
         """Stop a request and free its pages. Does nothing for a finished one."""
@@ -244,8 +251,11 @@ class Engine:
             start, request = part.request.computed, part.request
             ids += (request.ids + part.guesses if part.guesses else request.ids)[start : start + part.count]
             segments.append(Segment(request.pages, start, part.count))
-        hidden_ND = self.model.hidden(torch.tensor([ids], device=self.device), self.cache.step(segments))[0]
-        return self._finish(work, hidden_ND)
+        return self._finish(work, self.hidden(ids, segments))
+
+    def hidden(self, ids: Sequence[int], segments: Sequence[Segment]) -> torch.Tensor:
+        """The normalised residual stream (N, D) of new tokens of several sequences, laid end to end."""
+        return self.model.hidden(torch.tensor([ids], device=self.device), self.cache.step(segments))[0]
 
     # --- inside
 
@@ -341,8 +351,7 @@ def _scored(logits_KV: torch.Tensor, tokens: Sequence[int], top: int) -> list[To
         return [TokenLogprob(token, p) for token, p in zip(tokens, own)]
     values, ids = logprobs_KV.topk(min(top, logprobs_KV.shape[-1]))
     return [
-        TokenLogprob(token, p, dict(zip(i, v)))
-        for token, p, i, v in zip(tokens, own, ids.tolist(), values.tolist())
+        TokenLogprob(token, p, dict(zip(i, v))) for token, p, i, v in zip(tokens, own, ids.tolist(), values.tolist())
     ]
 
 

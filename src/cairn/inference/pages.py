@@ -32,7 +32,9 @@ class PagePool:
         self.size = pages
         self._empty = list(range(pages - 1, -1, -1))
         self._holders = [0] * pages
-        self._idle: OrderedDict[int, None] = OrderedDict()  # known pages that nobody holds, in the order of their last use
+        self._idle: OrderedDict[int, None] = (
+            OrderedDict()
+        )  # known pages that nobody holds, in the order of their last use
         self._by_digest: dict[bytes, int] = {}
         self._known: dict[int, _Known] = {}
         self._key = os.urandom(32)

@@ -83,6 +83,8 @@ class SamplingParams:
             raise UserError(f"stop: a stop string has 1 to {MAX_STOP_LENGTH} characters")
         if self.min_tokens > self.max_tokens:
             raise UserError(f"min_tokens ({self.min_tokens}) is more than max_tokens ({self.max_tokens})")
+        if self.ignore_eos and self.constraint is not None:
+            raise UserError("ignore_eos does not go with a constraint: a fulfilled one can only end")
         for token, bias in self.logit_bias.items():
             if not (_is_number(token, whole=True) and token >= 0):
                 raise UserError(f"logit_bias: a token id is a whole number from 0 on, got {token!r}")
@@ -157,7 +159,8 @@ class Sampler:
             logits[self._biased] += self._biases
         if len(self._seen.ids):
             seen, penalty = logits[self._seen.ids], np.float32(p.repetition_penalty)
-            logits[self._seen.ids] = np.where(seen < 0, seen * penalty, seen / penalty)
+            with np.errstate(over="ignore"):  # -inf from a huge negative logit is what it should be
+                logits[self._seen.ids] = np.where(seen < 0, seen * penalty, seen / penalty)
         if len(self._own.ids):
             own = self._own
             logits[own.ids] -= own.counts * np.float32(p.frequency_penalty) + np.float32(p.presence_penalty)
@@ -272,30 +275,3 @@ def draw(weights: np.ndarray, uniform: float) -> int:
 def _passes(cumulative: np.ndarray, target: float) -> int:
     """First place above `target`; where rounding leaves none, the last place that adds something."""
     return int(min(cumulative.searchsorted(target, side="right"), cumulative.searchsorted(cumulative[-1])))
-
-
-def shape_logits(logits_V: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """Logits after temperature, top-k, top-p and min-p, in the order of `transformers`; excluded tokens are -inf."""
-    logits_V = logits_V.float() / params.temperature
-    if 0 < params.top_k < logits_V.shape[-1]:
-        kth = logits_V.topk(params.top_k).values[-1]
-        logits_V = logits_V.masked_fill(logits_V < kth, float("-inf"))
-    if params.top_p < 1:
-        # Ascending; a token goes when all that is at most as likely sums to at most 1 - top_p. The likeliest stays.
-        values, order = logits_V.sort()
-        gone = values.softmax(-1).cumsum(-1) <= 1 - params.top_p
-        gone[-1] = False
-        logits_V = logits_V.masked_fill(torch.zeros_like(gone).scatter(0, order, gone), float("-inf"))
-    if params.min_p > 0:
-        probs = logits_V.softmax(-1)
-        logits_V = logits_V.masked_fill(probs < params.min_p * probs.max(), float("-inf"))
-    return logits_V
-
-
-def sample(logits_V: torch.Tensor, params: SamplingParams, rng: np.random.Generator) -> int:
-    """One token. A request draws one number of its own generator per token, so its neighbours cannot change it."""
-    if params.temperature == 0:
-        return int(logits_V.argmax())
-    cumulative = shape_logits(logits_V, params).softmax(-1).double().cumsum(-1)
-    draw = rng.random() * float(cumulative[-1])
-    return min(int(torch.searchsorted(cumulative, draw, right=True)), logits_V.shape[-1] - 1)

@@ -12,6 +12,11 @@ import torch
 
 from cairn.inference.sampling import Sampler, draw
 
+# Acceptance of guesses: what is believed before the first, how much of the past counts after another pass, and how fast
+# the belief goes back to the first one while nothing is guessed.
+PRIOR_KEPT, PRIOR_TRIED = 1.5, 2.0
+MEMORY, FORGET = 0.9, 0.02
+
 
 @dataclass
 class NgramDraft:
@@ -40,6 +45,43 @@ class NgramDraft:
             if start is not None:
                 return ids[start : start + max(0, min(self.tokens, limit))]
         return []
+
+
+@dataclass
+class DraftLength:
+    """How many guesses are worth their work for one request, from how its guesses fared lately.
+
+    most: guesses at most. cost: what a further guess adds to a pass of the model, as a part of a pass without guesses.
+    If a guess is kept with probability a, k guesses bring (1 + a + ... + a^k) tokens for 1 + k cost (Leviathan et al.
+    2023, theorem 3.8); `limit` is the k that brings most per work, 0 when none pays.
+
+    >>> length = DraftLength(most=5, cost=0.2)
+    >>> for _ in range(20):
+    ...     length.record(guessed=5, kept=0)
+    >>> length.limit
+    0
+    """
+
+    most: int = 5
+    cost: float = 0.1
+    _kept: float = field(default=PRIOR_KEPT, repr=False)
+    _tried: float = field(default=PRIOR_TRIED, repr=False)
+
+    @property
+    def limit(self) -> int:
+        rate = self._kept / self._tried
+        tokens = [sum(rate**i for i in range(k + 1)) for k in range(self.most + 1)]
+        return max(range(self.most + 1), key=lambda k: tokens[k] / (1 + k * self.cost))
+
+    def record(self, guessed: int, kept: int) -> None:
+        """Tell how a pass went. One without guesses brings the hope back little by little, so that they are tried again."""
+        if guessed == 0:
+            self._kept += FORGET * (PRIOR_KEPT - self._kept)
+            self._tried += FORGET * (PRIOR_TRIED - self._tried)
+            return
+        judged = min(kept + 1, guessed)  # nobody knows of the guesses after the first wrong one
+        self._kept = MEMORY * self._kept + kept
+        self._tried = MEMORY * self._tried + judged
 
 
 def verify(
