@@ -24,37 +24,37 @@ def attend_pages(
         n, g = item // groups, item % groups
         end = position_N[n] + 1
         begin = max(0, end - window) if window > 0 else 0
-        pages = table_RP[row_N[n]]
         kept = min(sinks, begin)  # positions 0 .. kept stay in sight before the window
         count = kept + end - begin
-        scores = np.empty((size, count), dtype=np.float32)
+        places = np.empty(count, dtype=np.int64)
+        scores = np.empty(count, dtype=np.float32)
         for c in range(count):
             p = c if c < kept else begin + c - kept
-            place = pages[p // page] * page + p % page
-            for h in range(size):
+            places[c] = table_RP[row_N[n], p // page] * page + p % page
+        for head in range(g * size, (g + 1) * size):
+            q = q_NHK[n, head]
+            for c in range(count):
+                k = k_SGK[places[c], g]
                 total = np.float32(0)
                 for i in range(width):
-                    total += q_NHK[n, g * size + h, i] * k_SGK[place, g, i]
-                score = total * np.float32(scale)
-                if cap > 0:
-                    score = np.float32(cap * math.tanh(score / cap))
-                if bias_HP.shape[0] > 0:
-                    score += bias_HP[g * size + h, p]
-                scores[h, c] = score
-        for h in range(size):
-            highest = scores[h].max()
+                    total += q[i] * k[i]
+                scores[c] = total * np.float32(scale)
+            if cap > 0:
+                for c in range(count):
+                    scores[c] = np.float32(cap * math.tanh(scores[c] / cap))
+            if bias_HP.shape[0] > 0:
+                for c in range(count):
+                    scores[c] += bias_HP[head, c if c < kept else begin + c - kept]
+            highest = scores.max()
             total = np.float32(0)
             for c in range(count):
-                weight = np.float32(math.exp(scores[h, c] - highest))
-                scores[h, c] = weight
-                total += weight
+                scores[c] = np.float32(math.exp(scores[c] - highest))
+                total += scores[c]
+            z = z_NHK[n, head]
             for i in range(values):
-                z_NHK[n, g * size + h, i] = 0
-            scores[h] /= total
-        for c in range(count):
-            p = c if c < kept else begin + c - kept
-            place = pages[p // page] * page + p % page
-            for h in range(size):
-                weight = scores[h, c]
+                z[i] = 0
+            for c in range(count):
+                weight = scores[c] / total
+                v = v_SGK[places[c], g]
                 for i in range(values):
-                    z_NHK[n, g * size + h, i] += weight * v_SGK[place, g, i]
+                    z[i] += weight * v[i]
