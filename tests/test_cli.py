@@ -1,6 +1,7 @@
 """The command line: fast to answer, one line for a mistake, exit code 2."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -88,7 +89,7 @@ DAMAGE = {
     "foreign weights": (lambda d: (d / "model.safetensors").write_bytes(b"GGUF" * 100), "not a safetensors file"),
     "pickle instead": (lambda d: (d / "model.safetensors").rename(d / "pytorch_model.bin"), "never read"),
     "truncated config": (lambda d: (d / "config.json").write_text('{"model_type": "lla'), "not valid JSON"),
-    "foreign config": (lambda d: (d / "config.json").write_text('{"model_type": "bert"}'), "bert"),
+    "foreign config": (lambda d: (d / "config.json").write_text('{"model_type": "mamba"}'), "mamba"),
     "no config": (lambda d: (d / "config.json").unlink(), "config.json"),
     "no tokenizer": (lambda d: (d / "tokenizer.json").unlink(), "tokenizer.json"),
     "truncated tokenizer": (lambda d: (d / "tokenizer.json").write_text('{"model": {'), "tokenizer.json"),
@@ -134,3 +135,32 @@ def test_out_that_is_something_else_is_never_overwritten(capsys, tmp_path, corpu
         assert code == 2, words
         assert "mine" in err
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_generate_in_a_given_form(capsys, tmp_path, model_directory):
+    code, out, _ = run(capsys, "generate", model_directory, "x", "--regex", "[0-9]{3}", "--threads", "1")
+    assert code == 0
+    assert re.fullmatch(r"[0-9]{3}\n", out)
+    (tmp_path / "schema.json").write_text('{"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}')
+    code, out, _ = run(capsys, "generate", model_directory, "x", "--schema", tmp_path / "schema.json", "--threads", "1")
+    assert code == 0
+    assert json.loads(out)["a"] in (1, 2)
+    code, _, err = run(capsys, "generate", model_directory, "x", "--regex", "(")
+    assert (code, len(err.strip().splitlines())) == (2, 1)
+
+
+def test_generate_with_beams_and_drafts(capsys, tmp_path, model_directory):
+    rest = ("--max-tokens", "12", "--threads", "1")
+    code, greedy, _ = run(capsys, "generate", model_directory, "once upon", *rest)
+    for draft in ("lookup", model_directory):
+        assert run(capsys, "generate", model_directory, "once upon", "--draft", draft, *rest)[:2] == (0, greedy)
+    report = tmp_path / "beams.json"
+    code, out, _ = run(capsys, "generate", model_directory, "once upon", "--beams", "3", "--json", report, *rest)
+    found = json.loads(report.read_text())
+    assert (code, out) == (0, found["text"] + "\n")
+    scores = [beam["score"] for beam in found["beams"]]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+    code, _, err = run(capsys, "generate", model_directory, "x", "--beams", "2", "--temperature", "1")
+    assert code == 2
+    assert "--max-tokens" in err

@@ -303,3 +303,21 @@ def test_what_is_found_is_compared(monkeypatch):
     pool.remember([1] * PAGE, [pool.take()], PAGE)
     assert pool.find([2] * PAGE + [0]) == []
     assert len(pool.find([1] * PAGE + [0])) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_number_formats_without_kernels(tokenizer, dtype):
+    """What the kernels do not compute goes through gathered keys and values: the way of a GPU."""
+    model = lively(SHAPES["window, sinks, caps"]).to(dtype)
+    engine = Engine(model, tokenizer, slots=4)
+    engine.scheduler.budget = 30
+    prompts = [list(range(n, 2 * n)) for n in (1, 20, 50, 5)]
+    outputs = engine.generate(prompts, SamplingParams(max_tokens=8, ignore_eos=True, logprobs=0))
+    for output, prompt in zip(outputs, prompts):
+        with torch.no_grad():
+            logprobs_TV = model(torch.tensor([output.ids]))[0].float().log_softmax(-1)
+        if dtype == torch.float64:
+            assert output.output_ids == greedy(model, prompt, 8)
+        for t, entry in enumerate(output.logprobs, len(prompt) - 1):
+            tolerance = 1e-5 if dtype == torch.float64 else 0.3
+            assert entry.logprob == pytest.approx(float(logprobs_TV[t, entry.id]), abs=tolerance)

@@ -2,6 +2,8 @@
 
     cairn generate runs/journey/pretrain "The list method" --max-tokens 40
     echo "What is 12 * 7?" | cairn generate runs/journey/dpo --chat
+    cairn generate runs/journey/dpo "Tom is" --beams 4
+    cairn generate runs/journey/dpo "A date:" --regex "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 
 Prints what the model adds, as it comes. Without a prompt, or with -, the prompt is read from standard input. With
 --chat the prompt is a question in the model's chat format, and the assistant may use the calculator.
@@ -17,9 +19,12 @@ from typing import TYPE_CHECKING, Any
 from cairn.cli.options import add_json, add_threads, finish
 from cairn.core.config import add_options, option, read_options, to_dict
 from cairn.core.errors import UserError
+from cairn.core.files import read_json
 
 if TYPE_CHECKING:
     from cairn.inference import Engine, SamplingParams
+    from cairn.inference.draft import Draft
+    from cairn.models import Transformer
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,11 @@ class Sampling:
     top_k: int = option(0, "sample among this many likeliest tokens; 0 is all", minimum=0)
     top_p: float = option(1.0, "sample among the likeliest tokens that together have this probability", minimum=0)
     min_p: float = option(0.0, "leave out tokens less likely than this share of the likeliest", minimum=0)
+    repetition_penalty: float = option(
+        1.0, "divides the logits of tokens seen before; above 1 avoids them", minimum=0.01
+    )
+    frequency_penalty: float = option(0.0, "taken off a token's logit for each time it was said", minimum=-2)
+    presence_penalty: float = option(0.0, "taken off the logit of a token that was said", minimum=-2)
     seed: int | None = option(None, "makes sampling repeatable", minimum=0)
 
 
@@ -39,18 +49,26 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be repeated"
     )
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--regex", metavar="PATTERN", help="the answer matches this regular expression")
+    shape.add_argument("--schema", type=Path, metavar="FILE", help="the answer is JSON that fits this JSON schema")
 
 
 def read_sampling(arguments: argparse.Namespace) -> "SamplingParams":
-    from cairn.inference import SamplingParams
+    from cairn.inference import Constraint, SamplingParams
 
-    return SamplingParams(**to_dict(read_options(Sampling, arguments, Sampling())), stop=tuple(arguments.stop))
+    constraint = None
+    if arguments.regex is not None:
+        constraint = Constraint.regex(arguments.regex)
+    elif arguments.schema is not None:
+        constraint = Constraint.json_schema(read_json(arguments.schema))
+    values = to_dict(read_options(Sampling, arguments, Sampling()))
+    return SamplingParams(**values, stop=tuple(arguments.stop), constraint=constraint)
 
 
-def open_engine(directory: Path, threads: int, *, chat: bool) -> "Engine":
-    """The engine of a model directory for one person; refuses one that cannot chat when it is to chat."""
+def open_engine(directory: Path, threads: int, *, chat: bool, draft: str = "", slots: int = 1) -> "Engine":
+    """The engine of a model directory; refuses one that cannot chat when it is to chat. draft: see `read_draft`."""
     import cairn
-    from cairn.core.compute import set_threads
 
     model, tokenizer = cairn.load(directory)
     if chat and tokenizer.chat_template is None:
@@ -58,8 +76,27 @@ def open_engine(directory: Path, threads: int, *, chat: bool) -> "Engine":
             f"{directory} has no chat template, so it cannot chat: complete text with cairn generate, "
             "or teach it to answer with cairn sft"
         )
-    set_threads(threads)
-    return cairn.Engine(model, tokenizer, slots=1)
+    return cairn.Engine(model, tokenizer, slots=slots, threads=threads, draft=read_draft(draft, model, slots))
+
+
+def add_draft(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--draft",
+        default="",
+        metavar="lookup|DIR",
+        help="guess several tokens at once, from the text itself or by a smaller model; answers stay the same",
+    )
+
+
+def read_draft(draft: str, model: "Transformer", slots: int) -> "Draft | None":
+    """`lookup`, or the directory of a smaller model with the same vocabulary; nothing for an empty string."""
+    import cairn
+    from cairn.inference import Lookup, ModelDraft
+
+    if draft in ("", "lookup"):
+        return Lookup() if draft else None
+    smaller, _ = cairn.load(draft)
+    return ModelDraft.of(smaller, model, requests=slots)
 
 
 def printable(text: str) -> str:
@@ -77,6 +114,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="?", default="-", help="text to go on with; - or nothing reads standard input")
     parser.add_argument("--chat", action="store_true", help="the prompt is a question to the assistant")
     add_sampling(parser)
+    parser.add_argument("--beams", type=int, default=0, metavar="N", help="beam search with this many beams")
+    add_draft(parser)
     add_threads(parser)
     add_json(parser)
 
@@ -84,8 +123,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     params = read_sampling(arguments)
     prompt = arguments.prompt if arguments.prompt != "-" else _read_stdin()
-    engine = open_engine(arguments.model, arguments.threads, chat=arguments.chat)
+    slots = max(1, arguments.beams)
+    engine = open_engine(arguments.model, arguments.threads, chat=arguments.chat, draft=arguments.draft, slots=slots)
     result: dict[str, Any] = {"prompt": prompt, "text": ""}
+    if arguments.beams:
+        return _beams(engine, arguments, prompt, params, result)
     pieces = _chat(engine, prompt, params, result) if arguments.chat else _complete(engine, prompt, params, result)
     for text in pieces:
         write(text)
@@ -112,6 +154,23 @@ def _complete(engine: "Engine", prompt: str, params: "SamplingParams", result: d
         request = delta.request
         result["finish_reason"] = request.finish_reason
         result["prompt_tokens"], result["completion_tokens"] = len(request.prompt_ids), len(request.output_ids)
+
+
+def _beams(
+    engine: "Engine", arguments: argparse.Namespace, prompt: str, params: "SamplingParams", result: dict[str, Any]
+) -> None:
+    from cairn.inference import SamplingParams, beam_search
+
+    if params != SamplingParams(max_tokens=params.max_tokens):
+        raise UserError(
+            "beam search takes the likeliest whole answer: of the sampling options only --max-tokens goes with it"
+        )
+    ids = engine.chat_prompt([{"role": "user", "content": prompt}]) if arguments.chat else prompt
+    found = beam_search(engine, ids, beams=arguments.beams, max_tokens=params.max_tokens)
+    result["text"] = found[0].text
+    result["beams"] = [{"text": beam.text, "score": beam.score} for beam in found]
+    write(found[0].text + "\n")
+    finish(arguments, result)
 
 
 def _chat(engine: "Engine", prompt: str, params: "SamplingParams", result: dict[str, Any]) -> Iterator[str]:

@@ -47,6 +47,16 @@ class ModelDraft:
     Its greedy guesses leave the distribution of sampled answers unchanged as well (see `verify`).
     """
 
+    @classmethod
+    def of(cls, draft: Transformer, model: Transformer, *, requests: int = 64) -> "ModelDraft":
+        """A draft for `model`. Raises UserError when the two do not share a vocabulary."""
+        if model.config.vocab_size != draft.config.vocab_size:
+            raise UserError(
+                f"the draft model has {draft.config.vocab_size} tokens, the model {model.config.vocab_size}: "
+                "they must share a vocabulary"
+            )
+        return cls(draft, requests=requests)
+
     def __init__(self, model: Transformer, *, tokens: int = 4, requests: int = 64):
         self.model, self.tokens = model.eval(), tokens
         pages = requests * -(-model.config.max_positions // PAGE)
@@ -90,12 +100,3 @@ class ModelDraft:
     def forget(self, request: int) -> None:
         for page in self._seen.pop(request, ([], []))[1]:
             self.pool.release(page)
-
-
-def check_vocabulary(model: Transformer, draft: Transformer) -> None:
-    """Raises UserError when a draft model does not speak the model's tokens."""
-    if model.config.vocab_size != draft.config.vocab_size:
-        raise UserError(
-            f"the draft model has {draft.config.vocab_size} tokens, the model {model.config.vocab_size}: "
-            "they must share a vocabulary"
-        )

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import torch
 from torch import nn
 
+from cairn.core.errors import UserError
 from cairn.models import Transformer
 from cairn.models.attention import Attention
 
@@ -20,7 +21,8 @@ def trace(model: Transformer, ids_BT: torch.Tensor, only: str | tuple[str, ...] 
     Per block L: blocks.L.hook_resid_pre, hook_resid_mid, hook_resid_post, hook_attn_out, hook_mlp_out (B, T, D);
     blocks.L.attn.hook_q, hook_z (B, T, H, K), hook_k, hook_v (B, T, G, K), the queries and keys before rotation;
     blocks.L.attn.hook_pattern (B, H, T, T). Then ln_final.hook_normalized (B, T, D), which is what the unembedding
-    reads, and `logits` (B, T, V). `only` keeps the names that end with it (or one of them).
+    reads, and `logits` (B, T, V). `only` keeps the names that end with it (or one of them). A name whose place a family
+    does not have is left out: a parallel block has no stream between its two layers. Raises UserError for latent attention.
 
     Taken from the pass itself by hooks, but for the pattern: the fused attention of the pass never forms it, so
     `Attention.pattern` writes it out from the same input.
@@ -36,18 +38,21 @@ def trace(model: Transformer, ids_BT: torch.Tensor, only: str | tuple[str, ...] 
 
         for layer, block in enumerate(model.blocks):
             attention = block.get_submodule("attention")
-            assert isinstance(attention, Attention)
+            if not isinstance(attention, Attention):
+                raise UserError(f"the attention of a {model.config.family} model has no heads of its own to look at")
             at = f"blocks.{layer}."
             watch(block, at + "hook_resid_pre", _first_input)
             watch(block, at + "hook_resid_post", _output)
-            watch(block.get_submodule("norm_feed_forward"), at + "hook_resid_mid", _first_input)
+            if model.config.norm_place in ("pre", "sandwich") and not model.config.parallel:
+                watch(block.get_submodule("norm_feed_forward"), at + "hook_resid_mid", _first_input)
             watch(block.get_submodule("feed_forward"), at + "hook_mlp_out", _output)
             watch(attention, at + "hook_attn_out", _output)
             watch(attention, at + "attn.hook_pattern", lambda args, _, layer=attention: layer.pattern(*args[:2]))
             watch(attention.out, at + "attn.hook_z", _heads(attention, _first_input))
             for name, part in (("q", attention.q), ("k", attention.k), ("v", attention.v)):
                 watch(part, at + f"attn.hook_{name}", _heads(attention, _output))
-        watch(model.norm, "ln_final.hook_normalized", _output)
+        if model.config.final_norm:
+            watch(model.norm, "ln_final.hook_normalized", _output)
         watch(model, "logits", _output)
         model(ids_BT)
     return found
