@@ -82,9 +82,11 @@ def test_greedy_is_the_same_in_any_schedule(model, small, tokenizer, data):
     base = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 300, 60).tolist()
     wanted = []
     for i in range(draw(st.integers(1, 9))):
-        prompt = base[: draw(st.integers(0, 50))] + [draw(st.integers(0, 299))]
+        prompt = [*base[: draw(st.integers(0, 50))], draw(st.integers(0, 299))]
         count = draw(st.integers(1, 12))
-        params = SamplingParams(max_tokens=count, ignore_eos=True, logprobs=draw(st.sampled_from([None, 1])), echo=i == 2)
+        params = SamplingParams(
+            max_tokens=count, ignore_eos=True, logprobs=draw(st.sampled_from([None, 1])), echo=i == 2
+        )
         request = engine.submit(prompt, params)
         if draw(st.integers(0, 5)) == 0:
             engine.step()
@@ -146,6 +148,17 @@ def test_a_conversation_goes_on_from_its_own_answer(model, tokenizer):
     (turn,) = engine.generate([list(range(20))], SamplingParams(max_tokens=40, ignore_eos=True))
     (following,) = engine.generate([[*turn.ids, 3, 4]], SamplingParams(max_tokens=2, ignore_eos=True))
     assert following.cached_tokens == len(turn.ids) // PAGE * PAGE - (PAGE if len(turn.ids) % PAGE == 0 else 0)
+
+
+def test_several_answers_to_one_prompt_read_it_once(model, tokenizer):
+    engine = Engine(model, tokenizer)
+    engine.scheduler.budget = 40
+    prompt = list(range(100))
+    params = [SamplingParams(max_tokens=6, temperature=1.0, seed=i, ignore_eos=True) for i in range(4)]
+    outputs = engine.generate([*[prompt] * 4, [1, 2]], [*params, params[0]])
+    assert [o.cached_tokens for o in outputs] == [0, 96, 96, 96, 0]
+    alone = [Engine(model, tokenizer, reuse=False).generate([prompt], p)[0].output_ids for p in params]
+    assert [o.output_ids for o in outputs[:4]] == alone
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one(model, tokenizer):

@@ -1,21 +1,13 @@
 """The engine: the same tokens alone or together, stops that do not leak, whole characters, honest sampling."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers.generation.logits_process import (
-    MinPLogitsWarper,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
 from cairn.core.errors import UserError
 from cairn.inference import Engine, SamplingParams, converse, parse_tool_call
 from cairn.inference.request import find_stop, partial_stop
-from cairn.inference.sampling import sample, shape_logits
 from cairn.models import Transformer, preset
 from cairn.tokenizers import StreamDecoder
 
@@ -175,40 +167,6 @@ def test_half_a_character_at_the_end_is_replaced(tokenizer):
 
 
 # --- sampling
-
-
-WARPERS = [
-    ({"temperature": 0.7}, []),
-    ({"top_k": 5}, [TopKLogitsWarper(5)]),
-    ({"top_p": 0.8}, [TopPLogitsWarper(0.8)]),
-    ({"min_p": 0.1}, [MinPLogitsWarper(0.1)]),
-    (
-        {"temperature": 1.3, "top_k": 30, "top_p": 0.9, "min_p": 0.02},
-        [TopKLogitsWarper(30), TopPLogitsWarper(0.9), MinPLogitsWarper(0.02)],
-    ),
-]
-
-
-@pytest.mark.parametrize(("values", "warpers"), WARPERS)
-def test_distribution_is_that_of_transformers(values, warpers):
-    torch.manual_seed(0)
-    for _ in range(20):
-        logits = torch.randn(200) * 3
-        params = SamplingParams(**({"temperature": 1.0} | values))
-        expected = TemperatureLogitsWarper(float(params.temperature))(None, logits[None])
-        for warper in warpers:
-            expected = warper(None, expected)
-        torch.testing.assert_close(shape_logits(logits, params).softmax(-1), expected[0].softmax(-1))
-
-
-def test_draws_follow_the_distribution():
-    """Chi-square of 20,000 draws over 8 tokens; 24.3 is the 0.1 % point at 7 degrees of freedom."""
-    logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, 1.5, 0.2])
-    rng = np.random.default_rng(0)
-    params = SamplingParams(temperature=1.0)
-    counts = np.bincount([sample(logits, params, rng) for _ in range(20_000)], minlength=8)
-    expected = logits.softmax(-1).numpy() * 20_000
-    assert ((counts - expected) ** 2 / expected).sum() < 24.3
 
 
 @pytest.mark.parametrize(

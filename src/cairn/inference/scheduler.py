@@ -88,21 +88,41 @@ class Scheduler:
         return -(-tokens // PAGE)
 
     def _admit(self) -> None:
-        while self.waiting and len(self.running) < self.slots:
-            request = self.waiting[0]
-            # Logits of the whole prompt were asked for: nothing of it may be skipped.
-            found = self.pool.find(request.ids) if self.reuse and not request.params.echo else []
+        for request in list(self.waiting):
+            if len(self.running) == self.slots:
+                return
+            if self._worth_waiting(request):
+                continue
+            found = self.pool.find(request.ids) if self._may_reuse(request) else []
             request.pages = found
             # A place for the whole prompt and the first token of the answer, or it would be turned out again at once.
             if self._pages_for(len(request.ids) + 1) - len(found) > self.pool.free and self.running:
                 self._release(request)
                 return
-            self.waiting.popleft()
+            self.waiting.remove(request)
             self.running.append(request)
             request.computed = len(found) * PAGE
             if not request.output_ids:
                 request.cached_tokens = request.computed
                 self.cached_tokens += request.computed
+
+    def _may_reuse(self, request: Request) -> bool:
+        """Where logits of the whole prompt were asked for, nothing of it may be skipped."""
+        return self.reuse and not request.params.echo
+
+    def _worth_waiting(self, request: Request) -> bool:
+        """Is a prompt being read now whose beginning this one has too? Several answers to one prompt read it once."""
+        if not self._may_reuse(request):
+            return False
+        for other in self.running:
+            if other.computed < len(other.prompt_ids) and other.ids[:PAGE] == request.ids[:PAGE]:
+                same = 0
+                last = min(len(other.prompt_ids), len(request.ids) - 1) // PAGE * PAGE
+                while same < last and other.ids[same : same + PAGE] == request.ids[same : same + PAGE]:
+                    same += PAGE
+                if other.computed < same:
+                    return True
+        return False
 
     def _reserve(self, request: Request, tokens: int, work: list[Work]) -> bool:
         """Pages for so many tokens, taken from those that came later if need be; False when the request itself had to go."""
