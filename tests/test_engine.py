@@ -244,6 +244,32 @@ def test_streaming_callback(small, tokenizer):
     assert [delta.finish_reason for delta in seen] == [None] * 4 + ["length"]
 
 
+def test_constraint_with_guesses(small, tokenizer):
+    """Several tokens at once under a constraint: none is lost."""
+    params = SamplingParams(max_tokens=60, constraint=Constraint.regex("(ab){12}"))
+    (plain,) = Engine(small, tokenizer).generate(["abababab"], params)
+    engine = Engine(small, tokenizer, draft=Lookup())
+    (guessed,) = engine.generate(["abababab"], params)
+    assert plain.text == guessed.text == "ab" * 12
+    assert engine.stats().accepted_tokens > 0
+
+
+def test_an_error_ends_its_request_alone(small, tokenizer):
+    engine = Engine(small, tokenizer)
+    everything = SamplingParams(max_tokens=3, ignore_eos=True)
+    good, bad = engine.submit([1, 2], everything), engine.submit([1, 2], everything)
+
+    def choose(logits_V):
+        raise UserError("no token can follow")
+
+    bad.sampler.choose = choose
+    bad.sampler.params = dataclasses.replace(everything, temperature=1.0)
+    drain(engine)
+    assert (bad.finish_reason, str(bad.error)) == ("error", "no token can follow")
+    assert good.output_ids == greedy(small, [1, 2], 3)
+    assert engine.pool.free == engine.pool.size
+
+
 # --- sizes
 
 

@@ -25,7 +25,7 @@ MAX_DEPTH = 32  # objects and lists inside one another
 # A model that never gets out of white space would fill the answer with it: a line break and an indentation are enough.
 WHITE_SPACE = r"[ \t\r\n]{1,32}"
 CACHED_GRAMMARS = 64
-LEXER_STATES = 50_000  # of one answer's automaton, 1 to 2 kB each
+LEXER_STATES = 20_000  # of one answer's automaton, 1 to 2 kB each
 LEXER_FUEL = 200_000  # work to start one, about 5 ms by the documentation, half a second at worst by the clock
 MAX_JOINED = 12  # patterns and formats of a schema whose parts are joined
 MAX_MULTIPLE = 10_000
@@ -50,7 +50,7 @@ class Constraint:
 
     @classmethod
     def regex(cls, pattern: str) -> "Constraint":
-        """The whole answer matches `pattern` (Rust's syntax: no look-around, no back references)."""
+        """The whole answer matches `pattern` (Rust's syntax: no look-around, no back references; a digit is one of 0 to 9)."""
         if not isinstance(pattern, str):
             raise UserError(f"a regular expression is a text, got {type(pattern).__name__}")
         if len(pattern) > MAX_PATTERN:
@@ -155,10 +155,8 @@ class Grammars:
         # Tokenizers with a dummy prefix lose the first space of an answer when it is decoded: there must be one more.
         space = '" " ' if self.tokenizer.model.strips_first_space else ""
         if constraint.kind == "regex":
-            name, rule = (
-                "regular expression",
-                f"start: TEXT\nTEXT: {space}/{llguidance.regex_to_lark(constraint.text)}/",
-            )
+            pattern = llguidance.regex_to_lark(constraint.text, "d")  # Python may not know Unicode's newest digits
+            name, rule = "regular expression", f"start: TEXT\nTEXT: {space}/{pattern}/"
         else:
             name, rule = "JSON schema", f"start: {space}json\njson: %json {_with_options(constraint.text)}"
         limits = llguidance.LLParserLimits(
@@ -235,6 +233,9 @@ class _Vocabulary:
         self._tokenizer = tokenizer
         self.tokens = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
         self.special_token_ids = sorted(tokenizer.special_ids | stop_ids)
+        special = set(self.special_token_ids)
+        self._ids = {data: i for i, data in enumerate(self.tokens) if data and i not in special}
+        self._longest = max(map(len, self._ids), default=0)
         if stop_ids:
             self.eos_token_id = min(stop_ids)
         else:  # one id beyond the vocabulary, so that the end of the grammar has a name
@@ -243,7 +244,20 @@ class _Vocabulary:
             self.special_token_ids.append(self.eos_token_id)
 
     def __call__(self, data: bytes) -> list[int]:
-        return self._tokenizer.encode(data.decode("utf-8", "replace"))
+        """How a stretch that the grammar forces is written: as the tokenizer writes it, or, where that is not the very
+        bytes (a dummy prefix, unknown characters), by the longest token at each place, as far as tokens reach."""
+        ids = self._tokenizer.encode(data.decode("utf-8", "replace"))
+        if b"".join(map(self._tokenizer.token_bytes, ids)) == data:
+            return ids
+        ids, start = [], 0
+        while start < len(data):
+            ends = range(min(len(data), start + self._longest), start, -1)
+            end = next((end for end in ends if data[start:end] in self._ids), None)
+            if end is None:
+                break
+            ids.append(self._ids[data[start:end]])
+            start = end
+        return ids
 
 
 def _reason(state: Any) -> str:

@@ -13,7 +13,16 @@ from cairn.models import PAGE, PagedCache, Segment, Transformer
 Ready = tuple[int, list[int], int]  # request id, its tokens so far, how many guesses are of use at most
 
 
+PASS_COST = 0.1  # of one more row in a pass of the model, as a part of the pass: measured 0.05 to 0.2
+
+
 class Draft(Protocol):
+    """tokens: guesses at a time at most. cost: what a further guess costs, to make and to check, as a part of a pass of the
+    model."""
+
+    tokens: int
+    cost: float
+
     def propose(self, requests: Sequence[Ready]) -> dict[int, list[int]]:
         """Guesses of what follows, by request id."""
         ...
@@ -27,7 +36,7 @@ class Lookup:
     """What followed the latest tokens when they occurred before, in the request's own prompt and answer."""
 
     def __init__(self, size: int = 3, tokens: int = 5):
-        self.size, self.tokens = size, tokens
+        self.size, self.tokens, self.cost = size, tokens, PASS_COST
         self._drafts: dict[int, NgramDraft] = {}
 
     def propose(self, requests: Sequence[Ready]) -> dict[int, list[int]]:
@@ -55,10 +64,11 @@ class ModelDraft:
                 f"the draft model has {draft.config.vocab_size} tokens, the model {model.config.vocab_size}: "
                 "they must share a vocabulary"
             )
-        return cls(draft, requests=requests)
+        cost = PASS_COST + draft.parameter_count() / model.parameter_count()
+        return cls(draft, requests=requests, cost=cost)
 
-    def __init__(self, model: Transformer, *, tokens: int = 4, requests: int = 64):
-        self.model, self.tokens = model.eval(), tokens
+    def __init__(self, model: Transformer, *, tokens: int = 4, requests: int = 64, cost: float = 2 * PASS_COST):
+        self.model, self.tokens, self.cost = model.eval(), tokens, cost
         pages = requests * -(-model.config.max_positions // PAGE)
         parameter = model.embed.weight
         self.cache = PagedCache(model.config, pages, device=parameter.device, dtype=parameter.dtype)

@@ -23,7 +23,7 @@ from cairn.inference.pages import PagePool
 from cairn.inference.request import Delta, Output, Request, TokenLogprob
 from cairn.inference.sampling import Sampler, SamplingParams
 from cairn.inference.scheduler import Scheduler, Work
-from cairn.inference.speculative import verify
+from cairn.inference.speculative import DraftLength, verify
 from cairn.models import PAGE, PagedCache, Segment, Transformer
 from cairn.tokenizers import StreamDecoder, Tokenizer
 from cairn.tokenizers.chat import Message
@@ -147,6 +147,9 @@ class Engine:
             raise
         finally:
             torch.set_num_threads(threads)  # what comes after, training perhaps, has its own
+        for request in requests:
+            if request.error is not None:
+                raise request.error
         return requests
 
     def chat(
@@ -166,6 +169,8 @@ class Engine:
         try:
             while request.finish_reason is None:
                 yield from (d for d in self.step() if d.request is request)
+            if request.error is not None:
+                raise request.error
         finally:
             self.cancel(request)
 
@@ -194,6 +199,8 @@ class Engine:
         sampler = Sampler(params, ids, stops, rng, matcher)
         decoder = StreamDecoder(self.tokenizer, skip_special=False)
         request = Request(next(self._ids), ids, params, sampler, decoder, on_delta)
+        if self.draft is not None:
+            request.guessing = DraftLength(self.draft.tokens, self.draft.cost)
         self.scheduler.add(request)
         self._prompt_tokens += len(ids)
         return request
@@ -262,11 +269,11 @@ class Engine:
     def _guesses(self) -> dict[int, list[int]]:
         if self.draft is None:
             return {}
-        ready = [
-            (r.id, r.ids, min(r.params.max_tokens - len(r.output_ids), self.positions - len(r.ids)) - 1)
-            for r in self.scheduler.running
-            if len(r.ids) - r.computed == 1
-        ]
+        ready = []
+        for request in self.scheduler.running:
+            if len(request.ids) - request.computed == 1 and request.guessing is not None:
+                room = min(request.params.max_tokens - len(request.output_ids), self.positions - len(request.ids))
+                ready.append((request.id, request.ids, min(room - 1, request.guessing.limit)))
         return self.draft.propose(ready)
 
     def _finish(self, work: list[Work], hidden_ND: torch.Tensor) -> list[Delta]:
@@ -290,42 +297,46 @@ class Engine:
             logits_RV = self.model.unembed(wanted_RD).float().cpu()
             likeliest_R = logits_RV.argmax(-1).tolist()
             for part, row in chosen:
-                tokens = self._choose(part, logits_RV[row : row + 1 + len(part.guesses)], likeliest_R[row])
                 # Guesses that were not kept lie beyond what counts as computed and are written over.
                 self.scheduler.done(part.request, part.count - len(part.guesses))
-                deltas.append(self._extend(part, tokens, logits_RV[row:]))
+                try:
+                    tokens = self._choose(part, logits_RV[row : row + 1 + len(part.guesses)], likeliest_R[row])
+                    delta = self._extend(part.request, tokens, logits_RV[row:])
+                except UserError as error:  # of this request alone
+                    part.request.error, part.request.finish_reason = error, "error"
+                    delta = Delta(part.request, "", [], "error")
+                if delta.finish_reason is not None:
+                    self._leave(part.request)
+                if part.request.on_delta is not None:
+                    part.request.on_delta(delta)
+                deltas.append(delta)
         return deltas
 
     def _choose(self, part: Work, logits_KV: torch.Tensor, likeliest: int) -> list[int]:
-        sampler = part.request.sampler
-        if part.request.params.max_tokens == 0:  # only the prompt was to be scored
+        request, sampler = part.request, part.request.sampler
+        if request.params.max_tokens == 0:  # only the prompt was to be scored
             return []
         if part.guesses:
             tokens = verify(part.guesses, None, logits_KV, sampler)
             self._guessed += len(part.guesses)
             self._accepted += len(tokens) - 1
-            return tokens
-        token = likeliest if sampler.plain else sampler.choose(logits_KV[0])
-        sampler.accept(token)
-        return [token]
+        else:
+            tokens = [likeliest if sampler.plain else sampler.choose(logits_KV[0])]
+            sampler.accept(tokens[0])
+        if request.guessing is not None:
+            request.guessing.record(len(part.guesses), len(tokens) - 1)
+        return tokens
 
-    def _extend(self, part: Work, tokens: list[int], logits_KV: torch.Tensor) -> Delta:
-        request = part.request
+    def _extend(self, request: Request, tokens: list[int], logits_KV: torch.Tensor) -> Delta:
         if not tokens:
             request.finish_reason = "length"
-            delta = Delta(request, "", [], "length")
-        else:
-            stops = self.tokenizer.stop_ids
-            delta = request.extend(tokens, self.positions, stops)
-            if request.params.logprobs is not None:
-                request.logprobs += _scored(logits_KV[: len(delta.tokens)], delta.tokens, request.params.logprobs)
-            # Keys and values of accepted guesses are there already.
-            self.scheduler.done(request, max(0, len(delta.tokens) - 1))
+            return Delta(request, "", [], "length")
+        delta = request.extend(tokens, self.positions, self.tokenizer.stop_ids)
+        if request.params.logprobs is not None:
+            request.logprobs += _scored(logits_KV[: len(delta.tokens)], delta.tokens, request.params.logprobs)
+        # Keys and values of accepted guesses are there already.
+        self.scheduler.done(request, len(delta.tokens) - 1)
         self._generated_tokens += len(delta.tokens)
-        if request.finish_reason is not None:
-            self._leave(request)
-        if request.on_delta is not None:
-            request.on_delta(delta)
         return delta
 
     def _leave(self, request: Request) -> None:

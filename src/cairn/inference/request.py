@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from cairn.core.errors import UserError
 from cairn.inference.sampling import Sampler, SamplingParams
+from cairn.inference.speculative import DraftLength
 from cairn.tokenizers import StreamDecoder
 
 
@@ -28,8 +30,9 @@ class Delta:
 
 @dataclass(eq=False)
 class Request:
-    """A running generation. `text` grows; `finish_reason` is None until it is `stop`, `length` or `cancelled`.
+    """A running generation. `text` grows; `finish_reason` is None until it is `stop`, `length`, `cancelled` or `error`.
 
+    error: why no token could follow (a constraint that cannot be kept, logits that are no numbers).
     cached_tokens: how many tokens of the prompt were taken over from earlier requests.
     """
 
@@ -42,9 +45,11 @@ class Request:
     output_ids: list[int] = field(default_factory=list)
     text: str = ""
     finish_reason: str | None = None
+    error: UserError | None = None
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     cached_tokens: int = 0
+    guessing: DraftLength | None = None  # how many guesses are worth their work
     # Where it stands in the cache: tokens computed, and the pages that hold them.
     computed: int = 0
     pages: list[int] = field(default_factory=list)
@@ -56,7 +61,7 @@ class Request:
     def extend(self, tokens: Sequence[int], positions: int, stop_ids: frozenset[int]) -> Delta:
         """Add tokens to the answer; those after an end are dropped. `positions`: tokens that prompt and answer may have."""
         taken: list[int] = []
-        for token in tokens:
+        for i, token in enumerate(tokens):
             taken.append(token)
             self.output_ids.append(token)
             self.ids.append(token)
@@ -64,7 +69,7 @@ class Request:
             if not ended:
                 self._held += self.decoder.push(token)
             full = len(self.output_ids) >= self.params.max_tokens or len(self.ids) >= positions
-            ended = ended or self.sampler.finished
+            ended = ended or (i == len(tokens) - 1 and self.sampler.finished)  # the sampler has seen all of them
             if ended or full:
                 self._held += self.decoder.finish()
             cut, found = find_stop(self._held, self.params.stop)

@@ -14,7 +14,7 @@ from cairn.inference.constrain import Constraint, Matcher
 
 MAX_STOP_STRINGS, MAX_STOP_LENGTH = 16, 256
 MAX_BIAS = 100.0  # OpenAI's bounds of logit_bias
-FIRST_CANDIDATES, WIDER = 512, 64  # top-p sorts that many weights, and so many times more while they do not suffice
+SLICES, SLICES_PER_NAT = 4096, 64  # of the logits below the largest, in which top-p looks for its edge
 BLOCK = 512  # weights summed at once before one is drawn
 # Lowest and highest value of each number.
 RANGES: dict[str, tuple[float, float]] = {
@@ -220,18 +220,21 @@ def _likeliest(logits: np.ndarray) -> int:
 def _weights(logits: np.ndarray, top: float, params: SamplingParams) -> tuple[np.ndarray | None, np.ndarray]:
     """Temperature, top-k, top-p, min-p: ids in ascending order (None: all of them) and their unnormalised probabilities.
 
-    `top` is the largest logit: its weight is 1. Temperature keeps the order, so top-k needs no exponentials and
-    top-p sorts only as many of the largest weights as it keeps.
+    `top` is the largest logit: its weight is 1. Temperature keeps the order, so top-k needs no exponentials.
     """
     ids = None
     if 0 < params.top_k < len(logits):
         kth = torch.from_numpy(logits).topk(params.top_k).values[-1].item()
         ids = np.flatnonzero(logits >= kth)
         logits = logits[ids]
+    # In place: at this size fresh memory costs more than the arithmetic.
+    scaled = logits.astype(np.float64)
+    scaled -= top
     with np.errstate(over="ignore"):  # a temperature near 0 makes -inf of all but the largest, as it should
-        weights = np.exp((logits.astype(np.float64) - top) / params.temperature)
+        scaled /= params.temperature
+    weights = np.exp(scaled, out=None if params.top_p < 1 else scaled)
     if params.top_p < 1:
-        kept = _nucleus(weights, params.top_p)
+        kept = _nucleus(scaled, weights, params.top_p)
         ids, weights = kept if ids is None else ids[kept], weights[kept]
     if params.min_p > 0:
         kept = np.flatnonzero(weights >= params.min_p)
@@ -239,23 +242,28 @@ def _weights(logits: np.ndarray, top: float, params: SamplingParams) -> tuple[np
     return ids, weights
 
 
-def _nucleus(weights: np.ndarray, top_p: float) -> np.ndarray:
+def _nucleus(scaled: np.ndarray, weights: np.ndarray, top_p: float) -> np.ndarray:
     """Places, ascending, of the tokens top-p keeps. In ascending order of weight, then of place, a token goes when all up to
-    it hold at most 1 - top_p of the mass; the likeliest stays."""
-    total = weights.sum()
-    spare, size = (1 - top_p) * total, FIRST_CANDIDATES
-    while True:
-        whole = size >= len(weights)
-        largest = weights if whole else torch.from_numpy(weights).topk(size, sorted=False).values.numpy()
-        below = 0.0 if whole else total - largest.sum()
-        if whole or below <= spare:  # all that is not among the largest goes
-            break
-        size *= WIDER
-    ascending = np.sort(largest)
-    gone = min(int((below + ascending.cumsum()).searchsorted(spare, side="right")), len(ascending) - 1)
-    kept = np.flatnonzero(weights >= ascending[gone])
-    surplus = len(kept) - (len(ascending) - gone)  # equals of the least likely that stays: the first of them go
-    return np.delete(kept, np.flatnonzero(weights[kept] == ascending[gone])[:surplus]) if surplus else kept
+    it hold at most 1 - top_p of the mass; the likeliest stays. `weights` are exp(`scaled`), the largest of which is 1;
+    `scaled` is used up.
+
+    Not by a sort: the masses of slices of the logits tell in which slice the edge lies, and only that one is sorted.
+    """
+    spare = (1 - top_p) * weights.sum()
+    if len(weights) <= SLICES:
+        inside, kept, below = np.arange(len(weights)), np.ones(len(weights), bool), 0.0
+    else:
+        scaled *= -SLICES_PER_NAT
+        slices = np.minimum(scaled, SLICES - 1, out=scaled).astype(np.int64)  # 0 holds the likeliest
+        masses = np.bincount(slices, weights, minlength=SLICES)
+        less_likely = np.append(masses[:0:-1].cumsum()[::-1], 0.0)  # the mass of all slices after each
+        edge = int((less_likely <= spare).argmax())
+        inside, kept, below = np.flatnonzero(slices == edge), slices <= edge, less_likely[edge]
+    ascending = inside[weights[inside].argsort(kind="stable")]
+    gone = int((below + weights[ascending].cumsum()).searchsorted(spare, side="right"))
+    kept[ascending[:gone]] = False
+    kept[weights.argmax()] |= not kept.any()
+    return np.flatnonzero(kept)
 
 
 def draw(weights: np.ndarray, uniform: float) -> int:
