@@ -141,7 +141,9 @@ def test_generate_in_a_given_form(capsys, tmp_path, model_directory):
     code, out, _ = run(capsys, "generate", model_directory, "x", "--regex", "[0-9]{3}", "--threads", "1")
     assert code == 0
     assert re.fullmatch(r"[0-9]{3}\n", out)
-    (tmp_path / "schema.json").write_text('{"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}')
+    (tmp_path / "schema.json").write_text(
+        '{"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}'
+    )
     code, out, _ = run(capsys, "generate", model_directory, "x", "--schema", tmp_path / "schema.json", "--threads", "1")
     assert code == 0
     assert json.loads(out)["a"] in (1, 2)

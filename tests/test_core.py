@@ -122,3 +122,14 @@ def test_interval_contains_the_score(n, data):
     score = wilson(k, n, 0.5)
     assert 0 <= score.low <= score.score + 1e-4
     assert score.score - 1e-4 <= score.high <= 1
+
+
+def test_a_table_that_may_be_absent():
+    from cairn.models import ModelConfig
+
+    config = from_dict(ModelConfig, {"rope_scaling": {"kind": "linear", "factor": 2.0}})
+    assert (config.rope_scaling.kind, config.rope_scaling.factor) == ("linear", 2.0)
+    assert from_dict(ModelConfig, {"rope_scaling": None}, config).rope_scaling is None
+    with pytest.raises(UserError, match="rope_scaling.factr"):
+        from_dict(ModelConfig, {"rope_scaling": {"factr": 2.0}})
+    assert from_dict(ModelConfig, to_dict(config)) == config

@@ -22,6 +22,7 @@ COMMANDS = {
     "tokenizer compare": ("tokenizer_compare", "one text under several tokenizers: tokens, languages, cost, pieces"),
     "tokenizer convert": ("tokenizer_convert", "read a tokenizer of any form, write another"),
     "vocabulary": ("vocabulary", "bits per byte against the size of the vocabulary, at equal compute"),
+    "baselines": ("baselines", "n-grams, recurrent networks and a Transformer on the same tokens"),
     "pretrain": ("pretrain", "train a base model, or go on training one on another corpus"),
     "sft": ("sft", "teach a base model to answer in chat form"),
     "dpo": ("dpo", "prefer a model's right answers over its wrong ones"),
@@ -32,9 +33,10 @@ COMMANDS = {
     "generate": ("generate", "complete a text"),
     "chat": ("chat", "talk with a model in the terminal"),
     "serve": ("serve", "serve a model over HTTP as OpenAI does, with a chat page"),
+    "parity": ("parity", "compare every part with the library that professionals use"),
 }
 
-RESUMABLE = {"journey", "corpus build", "corpus download", "vocabulary", "pretrain", "sft", "dpo"}
+RESUMABLE = {"journey", "corpus build", "corpus download", "vocabulary", "baselines", "pretrain", "sft", "dpo"}
 
 EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130
 

@@ -45,15 +45,21 @@ def from_dict(cls: type[T], values: dict[str, Any], base: T | None = None, where
             close = difflib.get_close_matches(key, fields, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(fields)}"
             raise UserError(f"unknown setting {name!r}{hint}")
-        if dataclasses.is_dataclass(kinds[key]):
+        table = _table(kinds[key])
+        if table is not None and value is not None:
             inner = getattr(base, key) if base is not None else None
-            changes[key] = from_dict(kinds[key], value, inner, name)  # type: ignore[arg-type]
+            changes[key] = from_dict(table, value, inner, name)
         else:
             changes[key] = _checked(value, kinds[key], fields[key].metadata, name)
     try:
         return dataclasses.replace(base, **changes) if base is not None else cls(**changes)  # type: ignore[type-var]
     except TypeError as error:
         raise UserError(f"{where or cls.__name__}: {error}") from None
+
+
+def _table(kind: Any) -> type | None:
+    """The dataclass of a field that holds one, or one or nothing."""
+    return next((k for k in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(k) and isinstance(k, type)), None)
 
 
 def _checked(value: Any, kind: Any, metadata: Any, name: str) -> Any:

@@ -3,15 +3,18 @@
 from cairn.models.cache import PAGE, PagedCache, Segment
 from cairn.models.config import PRESETS, ModelConfig, preset
 from cairn.models.directory import load, read_record, save, weights_hash
+from cairn.models.seq2seq import EncoderDecoder, build_model
 from cairn.models.transformer import Transformer
 
 __all__ = [
     "PAGE",
     "PRESETS",
+    "EncoderDecoder",
     "ModelConfig",
     "PagedCache",
     "Segment",
     "Transformer",
+    "build_model",
     "load",
     "preset",
     "read_record",

@@ -131,9 +131,7 @@ class Attention(nn.Module):
             return self._rule
         return Rule(self._rule.scale, self._rule.causal, relative=self._relative[0])
 
-    def project(
-        self, x_BTD: torch.Tensor, context: Context
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def project(self, x_BTD: torch.Tensor, context: Context) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries (B, T, H, K), keys and values (B, T, G, K), normed and rotated."""
         q, k, v = self.q(x_BTD), self.k(x_BTD), self.v(x_BTD)
         if self.qk_norm == "width":

@@ -40,6 +40,8 @@ class PagedCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ):
+        if config.positions == "relative":
+            raise ValueError("pages know no relative biases: T5 writes with EncoderDecoder.generate")
         heads, key, value = config.cache_shape
         places = pages * PAGE
         self.pages, self.device = pages, torch.device(device)
@@ -92,6 +94,12 @@ class CacheStep:
         self.long = [(int(f), s) for f, s in zip(first, segments) if s.count > SHORT]
         self.short_N = np.flatnonzero((counts <= SHORT)[self.row_N])
 
+    @property
+    def lengths(self) -> torch.Tensor:
+        """How long the sequence of each new token is with this step: (1, N)."""
+        ends = [s.start + s.count for s in self.segments for _ in range(s.count)]
+        return torch.tensor(ends, device=self.cache.device)[None]
+
     def attend(
         self, layer: int, q_1NHK: torch.Tensor, k_1NGK: torch.Tensor, v_1NGK: torch.Tensor | None, rule: Rule
     ) -> torch.Tensor:
@@ -129,9 +137,7 @@ class CacheStep:
         k, v = k_SGK[place_P][None].to(q_THK.dtype), v_SGK[place_P][None].to(q_THK.dtype)
         return attend(q_THK[None], k, v, rule, mask_BTP=mask, bias_HTP=rule.bias(query_T, key_P, q_THK.dtype))[0]
 
-    def _attend_short(
-        self, q_NHK: torch.Tensor, k_SGK: torch.Tensor, v_SGK: torch.Tensor, rule: Rule
-    ) -> torch.Tensor:
+    def _attend_short(self, q_NHK: torch.Tensor, k_SGK: torch.Tensor, v_SGK: torch.Tensor, rule: Rule) -> torch.Tensor:
         if q_NHK.device.type == "cpu" and q_NHK.dtype == k_SGK.dtype == torch.float32 and not torch.is_grad_enabled():
             return self._attend_by_kernel(q_NHK, k_SGK, v_SGK, rule)
         place_NP, key_P = self._places

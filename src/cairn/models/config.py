@@ -40,6 +40,7 @@ class Experts:
     bias_correction: bool = option(False, "a bias on the scores that enters the choice alone (DeepSeek-V3)")
     groups: int = option(1, "groups the experts are divided into", minimum=1)
     groups_kept: int = option(1, "groups a token may choose from", minimum=1)
+    router_float32: bool = option(True, "the router computes in float32 whatever the type of the model (DeepSeek)")
     dense_layers: int = option(0, "first layers that keep a plain feed-forward layer", minimum=0)
 
     def __post_init__(self) -> None:
@@ -133,7 +134,9 @@ class ModelConfig:
     logit_scale: float = option(1.0, "factor on what the unembedding reads (T5)", minimum=0)
     logit_cap: float = option(0.0, "logits pass cap * tanh(logit / cap); 0 is off (Gemma 2)", minimum=0)
     tie_embeddings: bool = option(True, "one matrix for embedding and unembedding")
+    transform_bias: bool = option(True, "bias of the layer in BERT's transform (ModernBERT has none)")
     pooler: bool = option(False, "a layer on the first token's state (BERT)")
+    start_id: int = option(0, "token that the decoder of an encoder-decoder starts from", minimum=0)
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
@@ -146,12 +149,25 @@ class ModelConfig:
             raise UserError(
                 f"rotary positions turn pairs: {self.rope_dim} of head_dim {self.head_dim} must be even and fit"
             )
+        if self.rope_scaling and self.rope_scaling.kind == "dynamic" and self.rope_dim < 4:
+            raise UserError("dynamic rotary scaling needs two pairs: the rotated part of a head must be 4 or more")
         if self.window_layers and len(self.window_layers) != self.layers:
             raise UserError(f"window_layers has {len(self.window_layers)} entries for {self.layers} layers")
         if any(self.window_layers) and not self.window:
             raise UserError("window_layers needs a window")
         if self.parallel and self.norm_place != "pre":
             raise UserError("parallel blocks take their norms before the layers: norm_place must be pre")
+        if self.encoder_layers and (
+            self.parallel or self.latent or self.qk_norm != "none" or self.norm_place not in ("pre", "post")
+        ):
+            raise UserError("encoder_layers: parallel, latent, qk_norm, sandwich and output norms are not supported")
+        if self.positions == "relative" and not 4 <= self.relative_buckets < 2 * self.relative_distance:
+            raise UserError(
+                f"relative positions need at least 4 buckets ({self.relative_buckets}) and a distance "
+                f"({self.relative_distance}) of more than half of them"
+            )
+        if self.encoder_layers and self.start_id >= self.vocab_size:
+            raise UserError(f"start_id ({self.start_id}) is no entry of a vocabulary of {self.vocab_size}")
 
     @property
     def rope_dim(self) -> int:
@@ -186,9 +202,7 @@ PRESETS = {
     # the journey's default, about a million parameters: minutes on two cores
     "stone": ModelConfig(vocab_size=2048, dim=128, layers=4, heads=4, kv_heads=2, ffn_dim=344),
     # an afternoon on a laptop, minutes on a GPU
-    "boulder": ModelConfig(
-        vocab_size=8192, dim=384, layers=8, heads=6, kv_heads=2, ffn_dim=1024, max_positions=1024
-    ),
+    "boulder": ModelConfig(vocab_size=8192, dim=384, layers=8, heads=6, kv_heads=2, ffn_dim=1024, max_positions=1024),
     # GPT-2 small (Radford et al. 2019), 124,439,808 parameters: for a GPU
     "gpt2-124m": ModelConfig(
         family="gpt2",

@@ -3,7 +3,7 @@
 Shapes: B batch, T tokens, H heads, K size of a head.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -11,13 +11,24 @@ from cairn.models.positions import Rope, Tables
 
 if TYPE_CHECKING:
     from cairn.models.attention import Rule
-    from cairn.models.cache import CacheStep
+    from cairn.models.cross import Memory
+
+
+class Step(Protocol):
+    """One forward pass over a cache: stores keys and values of the new tokens and attends to those before as well."""
+
+    position_BT: torch.Tensor
+
+    def attend(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor | None, rule: "Rule", /
+    ) -> torch.Tensor: ...
 
 
 class Context:
     """position_BT: where each token stands, (1, T) when all rows agree. real_BT: False where a row is padding.
 
-    rope / local_rope: rotary positions of layers without and with a window.
+    rope / local_rope: rotary positions of layers without and with a window. memory: the encoder's states that a decoder
+    attends to as well.
     """
 
     def __init__(
@@ -25,13 +36,16 @@ class Context:
         position_BT: torch.Tensor,
         *,
         real_BT: torch.Tensor | None = None,
-        step: "CacheStep | None" = None,
+        step: Step | None = None,
+        memory: "Memory | None" = None,
         rope: Rope | None = None,
         local_rope: Rope | None = None,
     ):
-        self.position_BT, self.real_BT, self.step = position_BT, real_BT, step
-        self._tables = None if rope is None else rope.tables(position_BT)
-        self._local = self._tables if local_rope is None else local_rope.tables(position_BT)
+        self.position_BT, self.real_BT, self.step, self.memory = position_BT, real_BT, step, memory
+        # Sequences that a paged cache lays end to end each have a length of their own.
+        lengths_BT = getattr(step, "lengths", None) if rope is not None and rope.dynamic else None
+        self._tables = None if rope is None else rope.tables(position_BT, lengths_BT)
+        self._local = self._tables if local_rope is None else local_rope.tables(position_BT, lengths_BT)
         self._masks: dict[tuple[bool, int, int], torch.Tensor | None] = {}
         self._biases: dict[object, torch.Tensor | None] = {}
 

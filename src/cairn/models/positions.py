@@ -28,14 +28,22 @@ class Rope:
         self.original = config.rope_scaling.original_positions if config.rope_scaling else 0
         self.original = self.original or config.max_positions
         self.interleaved = config.rope_interleaved
+        self.dynamic = config.rope_scaling is not None and config.rope_scaling.kind == "dynamic"
         self.inverse_K2, self.factor = rope_frequencies(self.dim, theta, self.scaling, self.original)
 
-    def tables(self, positions: torch.Tensor) -> Tables:
-        """cos and sin for positions (...): each (..., K), float32."""
+    def tables(self, positions: torch.Tensor, lengths: torch.Tensor | None = None) -> Tables:
+        """cos and sin for positions (...): each (..., K), float32.
+
+        lengths (...): how long the text of each position is, where several texts lie end to end; dynamic scaling goes by it.
+        """
         inverse_K2 = self.inverse_K2
-        if self.scaling is not None and self.scaling.kind == "dynamic" and int(positions.max()) >= self.original:
-            inverse_K2 = self._stretched(int(positions.max()) + 1)
-        if self.inverse_K2.device != positions.device:
+        if self.dynamic:
+            if lengths is None:
+                inverse_K2 = self.frequencies(int(positions.max()) + 1)
+            else:
+                inverse_K2 = torch.stack([self.frequencies(n) for n in lengths.flatten().tolist()])
+                inverse_K2 = inverse_K2.view(*lengths.shape, -1)
+        if inverse_K2.device != positions.device:
             inverse_K2 = inverse_K2.to(positions.device)
         angles = positions[..., None].float() * inverse_K2
         angles = angles.repeat_interleave(2, dim=-1) if self.interleaved else torch.cat([angles, angles], dim=-1)
@@ -43,20 +51,24 @@ class Rope:
             return angles.cos(), angles.sin()
         return angles.cos() * self.factor, angles.sin() * self.factor
 
-    def _stretched(self, length: int) -> torch.Tensor:
-        """NTK scaling: the base grows with the length, so that the slowest pair covers it and the fastest is unchanged."""
-        assert self.scaling is not None
+    def frequencies(self, length: int) -> torch.Tensor:
+        """(K/2): the angle per position of each pair in a text of `length` tokens.
+
+        Dynamic scaling makes the base grow with the length, so that the slowest pair covers it and the fastest is unchanged.
+        Keys that a cache holds keep the angles of the length at which they came, as in transformers.
+        """
+        if self.scaling is None or not self.dynamic or length <= self.original:
+            return self.inverse_K2
         growth = self.scaling.factor * length / self.original - (self.scaling.factor - 1)
         return _inverse(self.dim, self.theta * growth ** (self.dim / (self.dim - 2)))
 
 
 def _inverse(dim: int, theta: float) -> torch.Tensor:
-    return 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.int64).float() / dim)
+    # On the CPU whatever the default is: a model that is built on the meta device keeps its frequencies.
+    return 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.int64, device="cpu").float() / dim)
 
 
-def rope_frequencies(
-    dim: int, theta: float, scaling: RopeScaling | None, original: int
-) -> tuple[torch.Tensor, float]:
+def rope_frequencies(dim: int, theta: float, scaling: RopeScaling | None, original: int) -> tuple[torch.Tensor, float]:
     """Angle per position of each pair (K/2), theta^(-2i/K) before scaling, and a factor on cos and sin.
 
     Equal to `transformers`' modeling_rope_utils for linear, dynamic (up to the original length), yarn and llama3.
@@ -86,7 +98,7 @@ def _yarn(
     if scaling.truncate:
         first, last = math.floor(first), math.ceil(last)
     first, last = max(first, 0), min(last, dim - 1)
-    stretched = ((torch.arange(dim // 2).float() - first) / max(last - first, 0.001)).clamp(0, 1)
+    stretched = ((torch.arange(dim // 2, device="cpu").float() - first) / max(last - first, 0.001)).clamp(0, 1)
     factor = scaling.attention_factor
     if not factor and scaling.mscale and scaling.mscale_all_dim:
         factor = yarn_mscale(scaling.factor, scaling.mscale) / yarn_mscale(scaling.factor, scaling.mscale_all_dim)

@@ -4,35 +4,41 @@ Shapes: B batch, T tokens, D width, V vocabulary.
 """
 
 import math
+import sys
 
 import torch
 from torch import nn
 
 from cairn.models.attention import Attention
-from cairn.models.cache import CacheStep
 from cairn.models.config import ModelConfig
-from cairn.models.context import Context
+from cairn.models.context import Context, Step
+from cairn.models.cross import CrossAttention, Memory
 from cairn.models.feedforward import ACTIVATIONS, build_feed_forward
 from cairn.models.linear import Linear
 from cairn.models.norms import build_norm
-from cairn.models.positions import Rope, sinusoids
+from cairn.models.positions import RelativeBias, Rope, sinusoids
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer, each added to the residual stream.
+    """Attention (then cross-attention, in a decoder with an encoder) and a feed-forward layer, each added to the residual
+    stream.
 
     norm_place pre: x + layer(norm(x)); post: norm(x + layer(x)); sandwich: x + norm'(layer(norm(x))); output:
     x + norm'(layer(x)). parallel: x + attention(norm(x)) + feed_forward(norm'(x)).
     """
 
-    def __init__(self, config: ModelConfig, layer: int):
+    def __init__(self, config: ModelConfig, layer: int, *, relative: RelativeBias | None = None):
         super().__init__()
         self.place, self.parallel = config.norm_place, config.parallel
         if self.place != "output" and (layer > 0 or config.first_norm):
             self.norm_attention = build_norm(config)
-        self.attention = build_attention(config, layer)
+        self.attention = build_attention(config, layer, relative)
         if self.place in ("sandwich", "output"):
             self.norm_attention_out = build_norm(config)
+        self.crosses = config.encoder_layers > 0
+        if self.crosses:
+            self.norm_cross = build_norm(config)
+            self.cross = CrossAttention(config, layer)
         if self.place != "output" and not config.shared_norm:
             self.norm_feed_forward = build_norm(config)
         self.feed_forward = build_feed_forward(config, layer)
@@ -48,9 +54,13 @@ class Block(nn.Module):
                 normed_BTD = normed_BTD if self.shared_norm else self.norm_feed_forward(x_BTD)
                 return x_BTD + attended_BTD + self.feed_forward(normed_BTD)
             x_BTD = x_BTD + attended_BTD
+            if self.crosses:
+                x_BTD = x_BTD + self.cross(self.norm_cross(x_BTD), context)
             return x_BTD + self.feed_forward(self.norm_feed_forward(x_BTD))
         if self.place == "post":
             x_BTD = self.norm_attention(x_BTD + self.attention(x_BTD, context))
+            if self.crosses:
+                x_BTD = self.norm_cross(x_BTD + self.cross(x_BTD, context))
             return self.norm_feed_forward(x_BTD + self.feed_forward(x_BTD))
         normed_BTD = self.norm_attention(x_BTD) if self.place == "sandwich" else x_BTD
         x_BTD = x_BTD + self.norm_attention_out(self.attention(normed_BTD, context))
@@ -58,13 +68,26 @@ class Block(nn.Module):
         return x_BTD + self.norm_feed_forward_out(self.feed_forward(normed_BTD))
 
 
-def build_attention(config: ModelConfig, layer: int) -> nn.Module:
+def build_attention(config: ModelConfig, layer: int, relative: RelativeBias | None = None) -> nn.Module:
     """The attention of block `layer`: with keys and values of its own, or latent."""
     if config.latent is not None:
         from cairn.models.latent import LatentAttention
 
         return LatentAttention(config, layer)
-    return Attention(config, layer)
+    return Attention(config, layer, relative=relative)
+
+
+class MaskedTransform(nn.Module):
+    """norm(activation(dense(x))): what BERT puts before its unembedding."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.dense = Linear(config.dim, config.dim, bias=config.transform_bias)
+        self.norm = build_norm(config)
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.activation(self.dense(x_BTD)))
 
 
 class Unembed(Linear):
@@ -73,16 +96,11 @@ class Unembed(Linear):
     def __init__(self, config: ModelConfig):
         super().__init__(config.dim, config.vocab_size, bias=config.head_bias)
         self.scale, self.cap = config.logit_scale, config.logit_cap
-        self.transform = None
-        if config.head == "masked":
-            self.transform = nn.Module()
-            self.transform.dense = Linear(config.dim, config.dim)
-            self.transform.norm = build_norm(config)
-            self.activation = ACTIVATIONS[config.activation]
+        self.transform = MaskedTransform(config) if config.head == "masked" else None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if self.transform is not None:
-            input = self.transform.norm(self.activation(self.transform.dense(input)))
+            input = self.transform(input)
         if self.scale != 1.0:
             input = input * self.scale
         logits = super().forward(input)
@@ -106,7 +124,11 @@ class Transformer(nn.Module):
             self.embed_type = nn.Embedding(config.token_types, config.dim)
         if config.embed_norm:
             self.embed_norm = build_norm(config)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        relative = None
+        if config.positions == "relative":
+            settings = config.relative_buckets, config.relative_distance, not config.causal
+            self.relative = relative = RelativeBias(config.heads, *settings)
+        self.blocks = nn.ModuleList(Block(config, layer, relative=relative) for layer in range(config.layers))
         if config.final_norm:
             self.norm = build_norm(config)
         if config.head != "none":
@@ -136,10 +158,11 @@ class Transformer(nn.Module):
     def embed_tokens(
         self,
         ids_BT: torch.Tensor,
-        step: CacheStep | None = None,
+        step: Step | None = None,
         *,
         mask_BT: torch.Tensor | None = None,
         types_BT: torch.Tensor | None = None,
+        memory: Memory | None = None,
     ) -> tuple[torch.Tensor, Context]:
         """The residual stream before the first block, and what the blocks share."""
         T = ids_BT.shape[1]
@@ -161,30 +184,37 @@ class Transformer(nn.Module):
             x_BTD = x_BTD + self.embed_type(torch.zeros_like(ids_BT) if types_BT is None else types_BT)
         if self.config.embed_norm:
             x_BTD = self.embed_norm(x_BTD)
-        context = Context(position_BT, real_BT=mask_BT, step=step, rope=self._rope, local_rope=self._local_rope)
+        context = Context(
+            position_BT, real_BT=mask_BT, step=step, memory=memory, rope=self._rope, local_rope=self._local_rope
+        )
         return x_BTD, context
 
     @property
     def longest(self) -> int:
-        """Tokens that fit at most: dynamic rotary scaling goes beyond max_positions."""
+        """Tokens that fit at most: dynamic rotary scaling goes beyond max_positions, relative positions have no end."""
+        if self.config.positions == "relative":
+            return sys.maxsize
         scaling = self.config.rope_scaling
-        dynamic = scaling is not None and scaling.kind == "dynamic"
-        return int(self.config.max_positions * scaling.factor) if dynamic else self.config.max_positions
+        if scaling is not None and scaling.kind == "dynamic":
+            return int(self.config.max_positions * scaling.factor)
+        return self.config.max_positions
 
     def hidden(
         self,
         ids_BT: torch.Tensor,
-        step: CacheStep | None = None,
+        step: Step | None = None,
         *,
         mask_BT: torch.Tensor | None = None,
         types_BT: torch.Tensor | None = None,
+        memory: Memory | None = None,
     ) -> torch.Tensor:
         """The normalised residual stream (B, T, D) that the unembedding reads.
 
         step: the new tokens of several sequences laid end to end (1, N), see `PagedCache`. mask_BT: False at padding, which
-        a decoder padded on the right can do without. types_BT: BERT's segments.
+        a decoder padded on the right can do without. types_BT: BERT's segments. memory: what an encoder gave, for the decoder
+        of an encoder-decoder.
         """
-        x_BTD, context = self.embed_tokens(ids_BT, step, mask_BT=mask_BT, types_BT=types_BT)
+        x_BTD, context = self.embed_tokens(ids_BT, step, mask_BT=mask_BT, types_BT=types_BT, memory=memory)
         for block in self.blocks:
             x_BTD = block(x_BTD, context)
         return self.norm(x_BTD) if self.config.final_norm else x_BTD
@@ -192,12 +222,13 @@ class Transformer(nn.Module):
     def forward(
         self,
         ids_BT: torch.Tensor,
-        step: CacheStep | None = None,
+        step: Step | None = None,
         *,
         mask_BT: torch.Tensor | None = None,
         types_BT: torch.Tensor | None = None,
+        memory: Memory | None = None,
     ) -> torch.Tensor:
-        hidden_BTD = self.hidden(ids_BT, step, mask_BT=mask_BT, types_BT=types_BT)
+        hidden_BTD = self.hidden(ids_BT, step, mask_BT=mask_BT, types_BT=types_BT, memory=memory)
         return hidden_BTD if self.config.head == "none" else self.unembed(hidden_BTD)
 
     def pooled(self, hidden_BTD: torch.Tensor) -> torch.Tensor:

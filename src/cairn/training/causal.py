@@ -11,6 +11,7 @@ from cairn.core.compute import pick_device
 from cairn.core.errors import UserError
 from cairn.corpus import TokenShard
 from cairn.models import Transformer
+from cairn.models.experts import auxiliary_loss
 
 ECHO_CONTEXT = 64  # short rows: many repetitions a step, and copying appears early
 IGNORED = -100  # target that carries no loss, the convention of torch and transformers
@@ -58,7 +59,10 @@ def target_logprobs(model: Transformer, batch: TokenBatch) -> tuple[torch.Tensor
 
 
 class CausalLM:
-    """Cross-entropy over counted targets: sum over the batch, to be divided by their number over the whole step."""
+    """Cross-entropy over counted targets: sum over the batch, to be divided by their number over the whole step.
+
+    The load-balancing loss of a mixture of experts is added for every counted target.
+    """
 
     def loss(self, model: Transformer, batch: TokenBatch) -> tuple[torch.Tensor, float, dict[str, float]]:
         if batch.counted == 0:  # nothing to learn from: exactly zero, never NaN
@@ -66,7 +70,12 @@ class CausalLM:
             return zero, 0.0, {"loss": 0.0}  # type: ignore[return-value]
         logprobs_N, _ = target_logprobs(model, batch)
         loss = -logprobs_N.sum()
-        return loss, float(batch.counted), {"loss": loss.item()}
+        metrics = {"loss": loss.item()}
+        balance = auxiliary_loss(model)
+        if balance is not None:  # the routers of a mixture of experts
+            loss = loss + balance * batch.counted
+            metrics["balance_loss"] = balance.item() * batch.counted
+        return loss, float(batch.counted), metrics
 
 
 class _Micro:

@@ -5,23 +5,56 @@ by name; those that cannot change it are listed in `base.INERT`.
 """
 
 import re
+import reprlib
 from typing import Any
 
+import torch
+
+from cairn.core.config import from_dict
 from cairn.core.errors import UserError
 from cairn.models.config import ModelConfig
-from cairn.models.families import gpt2, llama
+from cairn.models.families import (
+    bert,
+    deepseek,
+    falcon,
+    gemma,
+    gpt2,
+    llama,
+    mistral,
+    mixtral,
+    modernbert,
+    neox,
+    olmo,
+    phi,
+    qwen,
+    seq2seq,
+)
 from cairn.models.families.base import Family, Tensors
 
 FAMILIES: dict[str, Family] = {
     **llama.FAMILIES,
     **gpt2.FAMILIES,
+    **bert.FAMILIES,
+    **modernbert.FAMILIES,
+    **seq2seq.FAMILIES,
+    **mistral.FAMILIES,
+    **qwen.FAMILIES,
+    **gemma.FAMILIES,
+    **olmo.FAMILIES,
+    **phi.FAMILIES,
+    **neox.FAMILIES,
+    **falcon.FAMILIES,
+    **mixtral.FAMILIES,
+    **deepseek.FAMILIES,
 }
 
 
 def family_of(data: dict[str, Any]) -> str:
     name = data.get("model_type")
     if not isinstance(name, str) or name not in FAMILIES:
-        raise UserError(f"config.json: model_type {name!r} is not supported yet (only {', '.join(FAMILIES)})")
+        raise UserError(
+            f"config.json: model_type {reprlib.repr(name)} is not supported yet (only {', '.join(FAMILIES)})"
+        )
     return name
 
 
@@ -30,7 +63,7 @@ def read_config(data: dict[str, Any]) -> ModelConfig:
     if not isinstance(data, dict):
         raise UserError("config.json must hold an object")
     family = family_of(data)
-    return ModelConfig(family=family, **FAMILIES[family].read_config(data))
+    return from_dict(ModelConfig, {"family": family, **FAMILIES[family].read_config(data)}, where="config.json")
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
@@ -68,5 +101,11 @@ def from_hugging_face(tensors: Tensors, config: ModelConfig) -> Tensors:
     back = {theirs: ours for ours, theirs in family.names.items()}
     named = {rename(n, back): t for n, t in family.split(tensors, config).items()}
     if config.tie_embeddings and config.head != "none" and "embed.weight" in named:
+        copy = named.get("unembed.weight")
+        if copy is not None and not copy.is_meta and not torch.equal(copy, named["embed.weight"]):
+            raise UserError(
+                "config.json says that one matrix embeds and unembeds, the weights hold two that differ: "
+                "set tie_word_embeddings to false"
+            )
         named["unembed.weight"] = named["embed.weight"]
     return {n: t for n, t in named.items() if not n.endswith("rotary_emb.inv_freq")}

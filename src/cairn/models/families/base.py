@@ -1,6 +1,9 @@
 """What a family is made of, and how fields of a config.json are read: each one is understood or refused by name."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import math
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,13 +23,19 @@ INERT = {
     "add_cross_attention", "is_encoder_decoder", "cross_attention_hidden_size", "tie_encoder_decoder",
     "hidden_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout",
     "quantization_config",  # read by quantization/, which knows the tensors it describes
+    "auto_map",  # names of code beside the weights, which is never run
+    "cache_implementation", "max_length",
 }  # fmt: skip
 
 # Their names of activations -> ours.
 ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
 }  # fmt: skip
+THEIR_ACTIVATIONS = {"silu": "silu", "relu": "relu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}
+
+# Sizes beyond these are a mistake or an attack: a model is built layer by layer before its weights are seen.
+LARGEST, MOST_LAYERS = 2**31 - 1, 10_000
 
 Tensors = dict[str, torch.Tensor]
 Values = dict[str, Any]  # fields of a ModelConfig
@@ -48,39 +57,66 @@ class Fields:
     """Takes fields out of a config.json one by one, so that what is left over can be refused."""
 
     def __init__(self, data: Mapping[str, Any]):
+        self.data = data
         self.left = {k: v for k, v in data.items() if k not in INERT}
 
-    def take(self, name: str, kind: type, default: Any = None) -> Any:
+    def take(self, name: str, kind: type, default: Any = None, *, minimum: float | None = None) -> Any:
         value = self.left.pop(name, None)
         if value is None:
             if default is None:
                 raise UserError(f"config.json lacks {name!r}")
             return default
-        return _typed(value, kind, name)
+        return _typed(value, kind, name, minimum)
+
+    def optional(self, name: str, kind: type, absent: Any = None, *, minimum: float | None = None) -> Any:
+        """A field whose null says "none"; `absent` where it is not there at all."""
+        if name not in self.left:
+            return absent
+        value = self.left.pop(name)
+        return None if value is None else _typed(value, kind, name, minimum)
 
     def only(self, name: str, *allowed: Any) -> None:
         value = self.left.pop(name, None)
         if value is not None and value not in allowed:
-            raise UserError(f"config.json: {name} = {value!r} is not supported (only {', '.join(map(repr, allowed))})")
+            shown = reprlib.repr(value)
+            raise UserError(f"config.json: {name} = {shown} is not supported (only {', '.join(map(repr, allowed))})")
 
     def activation(self, name: str, default: str) -> str:
         value = self.take(name, str, default)
         if value not in ACTIVATIONS:
-            raise UserError(f"config.json: {name} = {value!r} is not supported (only {', '.join(ACTIVATIONS)})")
+            shown = reprlib.repr(value)
+            raise UserError(f"config.json: {name} = {shown} is not supported (only {', '.join(ACTIVATIONS)})")
         return ACTIVATIONS[value]
 
     def finish(self) -> None:
-        unknown = {k: v for k, v in self.left.items() if v not in (None, False, {}, [])}
-        if unknown:
-            raise UserError(f"config.json: these fields are not supported: {', '.join(sorted(unknown))}")
+        # Empty and switched off are what a family that does not know the field does anyway; 0 may mean something.
+        refuse_unknown(k for k, v in self.left.items() if v is not None and v is not False and v != {} and v != [])
 
 
-def _typed(value: Any, kind: type, name: str) -> Any:
+def refuse_unknown(names: Iterable[str], where: str = "") -> None:
+    """Raise UserError naming the fields, if there are any."""
+    unknown = sorted(names)
+    if unknown:
+        named = ", ".join(map(reprlib.repr, unknown[:5])) + (" and more" if len(unknown) > 5 else "")
+        raise UserError(f"config.json: these fields{where} are not supported: {named}")
+
+
+def _typed(value: Any, kind: type, name: str, minimum: float | None = None) -> Any:
+    """`value`, checked: of the type, finite, within what a model can have. A whole number may stand for a float."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 2**63 else math.inf
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"config.json: {name} must be {kind.__name__}, got {value!r}")
+        raise UserError(f"config.json: {name} must be {kind.__name__}, got {reprlib.repr(value)}")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"config.json: {name} is no finite number")
+    if kind is int and value > LARGEST:
+        raise UserError(f"config.json: {name} = {reprlib.repr(value)} is larger than any model's")
+    if minimum is not None and value < minimum:
+        raise UserError(f"config.json: {name} must be at least {minimum}, got {value!r}")
     return value
+
+
+_MINIMUM = {f.name: f.metadata.get("minimum") for f in dataclasses.fields(ModelConfig)}
 
 
 @dataclass(frozen=True)
@@ -108,7 +144,10 @@ class Family:
         values: Values = dict(self.fixed)
         for entry in self.fields:
             default = entry.default(values) if callable(entry.default) else entry.default
-            values[entry.ours] = fields.take(entry.theirs, entry.kind, default)
+            minimum = _MINIMUM.get(entry.ours)
+            values[entry.ours] = value = fields.take(entry.theirs, entry.kind, default, minimum=minimum)
+            if entry.ours in ("layers", "encoder_layers") and value > MOST_LAYERS:
+                raise UserError(f"config.json: {entry.theirs} = {value} is more than {MOST_LAYERS} layers")
         self.read(fields, values)
         for name, allowed in self.only.items():
             fields.only(name, *allowed)
@@ -138,32 +177,85 @@ _ROPE_FIELDS = {
 
 
 def read_rope(fields: Fields, values: Values, theta: float = 10000.0) -> None:
-    """rope_theta, rope_scaling, rope_parameters and partial_rotary_factor into values. `theta` is the family's default."""
+    """rope_theta, rope_scaling, rope_parameters and partial_rotary_factor into values. `theta` is the family's default.
+
+    A family that rotates a part of a head puts its default part into values["rope_fraction"]; others have none.
+    """
+    found = _rope_table(fields)
+    values["rope_theta"] = _typed(
+        found.pop("rope_theta", fields.take("rope_theta", float, theta)), float, "rope_theta", minimum=1.0001
+    )
+    fraction = fields.take("partial_rotary_factor", float, values.get("rope_fraction", 1.0))
+    fraction = _typed(found.pop("partial_rotary_factor", fraction), float, "partial_rotary_factor", minimum=0)
+    if fraction > 1 or (fraction != 1 and "rope_fraction" not in values):
+        raise UserError(f"config.json: partial_rotary_factor = {fraction} is not supported")
+    values["rope_fraction"] = fraction
+    kind = found.pop("rope_type", found.pop("type", "default"))
+    found.pop("type", None)
+    if not isinstance(kind, str) or (kind != "default" and kind not in _ROPE_FIELDS):
+        known = ", ".join(("default", *_ROPE_FIELDS))
+        raise UserError(f"config.json: rope_type {reprlib.repr(kind)} is not supported (only {known})")
+    refuse_unknown(
+        {k for k, v in found.items() if v is not None} - _ROPE_FIELDS.get(kind, {}).keys(), " of rope_scaling"
+    )
+    if kind != "default":
+        values["rope_scaling"] = _rope_scaling(kind, found)
+
+
+def _rope_table(fields: Fields) -> dict[str, Any]:
+    """What rope_scaling (transformers 4) or rope_parameters (5) says."""
     found: dict[str, Any] = {}
     for name in ("rope_scaling", "rope_parameters"):
         part = fields.left.pop(name, None)
         if part is not None and not isinstance(part, dict):
-            raise UserError(f"config.json: {name} must be an object, got {part!r}")
-        found |= part or {}
-    values["rope_theta"] = _typed(found.pop("rope_theta", fields.take("rope_theta", float, theta)), float, "rope_theta")
-    fraction = fields.take("partial_rotary_factor", float, values.get("rope_fraction", 1.0))
-    values["rope_fraction"] = _typed(found.pop("partial_rotary_factor", fraction), float, "partial_rotary_factor")
-    kind = found.pop("rope_type", found.pop("type", "default"))
-    found.pop("type", None)
-    if kind == "default" and not found:
-        return
-    if kind not in _ROPE_FIELDS:
-        raise UserError(f"config.json: rope_type {kind!r} is not supported (only default, {', '.join(_ROPE_FIELDS)})")
-    unknown = found.keys() - _ROPE_FIELDS[kind].keys()
-    if unknown:
-        raise UserError(f"config.json: fields of rope_scaling are not supported: {', '.join(sorted(unknown))}")
+            raise UserError(f"config.json: {name} must be an object, got {reprlib.repr(part)}")
+        if part and found and part != found:
+            raise UserError("config.json: rope_scaling and rope_parameters contradict each other; remove one")
+        found = dict(part or found)
+    return found
+
+
+def _rope_scaling(kind: str, found: Mapping[str, Any]) -> RopeScaling:
     kinds = {"truncate": bool, "original_max_position_embeddings": int}
+    minimum = {"factor": 1, "original_max_position_embeddings": 1, "truncate": None, "mscale": 0, "mscale_all_dim": 0}
     settings = {
-        ours: _typed(found[theirs], kinds.get(theirs, float), f"rope_scaling.{theirs}")
+        ours: _typed(found[theirs], kinds.get(theirs, float), f"rope_scaling.{theirs}", minimum.get(theirs, 1e-3))
         for theirs, ours in _ROPE_FIELDS[kind].items()
         if found.get(theirs) is not None
     }
-    values["rope_scaling"] = RopeScaling(kind, **settings)
+    needed = {"factor", "low_freq_factor", "high_freq_factor"} if kind == "llama3" else {"factor"}
+    if needed - settings.keys():
+        raise UserError(f"config.json: rope_scaling lacks {min(needed - settings.keys())!r}")
+    scaling = RopeScaling(kind, **settings)
+    if kind == "llama3" and scaling.high_freq_factor <= scaling.low_freq_factor:
+        raise UserError("config.json: rope_scaling.high_freq_factor must be more than low_freq_factor")
+    return scaling
+
+
+# --- windows of attention
+
+SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+def read_windows(fields: Fields, values: Values, window: int | None, default: Sequence[bool]) -> None:
+    """`layer_types` into values: which layers see `window` positions alone; `default` where the field is absent."""
+    types = fields.left.pop("layer_types", None)
+    if types is None:
+        sliding = tuple(default)
+    elif isinstance(types, list) and len(types) == values["layers"] and all(t in (SLIDING, FULL) for t in types):
+        sliding = tuple(t == SLIDING for t in types)
+    else:
+        raise UserError(f"config.json: layer_types must name {SLIDING} or {FULL} for each of {values['layers']} layers")
+    if types is not None and any(sliding) and not window:
+        raise UserError(f"config.json: layer_types has {SLIDING}, but there is no sliding_window")
+    if window and any(sliding):
+        values["window"] = window
+        values["window_layers"] = () if all(sliding) else sliding
+
+
+def write_windows(config: ModelConfig) -> dict[str, Any]:
+    types = [SLIDING if config.window_of(layer) else FULL for layer in range(config.layers)]
+    return {"sliding_window": config.window or None, "layer_types": types}
 
 
 def write_rope(config: ModelConfig) -> dict[str, Any]:

@@ -35,16 +35,29 @@ SHAPE = (
 )
 
 
+def shape(**defaults: Any) -> tuple[Field, ...]:
+    """Llama's fields with other defaults, by our names."""
+    return tuple(entry._replace(default=defaults.get(entry.ours, entry.default)) for entry in SHAPE)
+
+
+def read_biases(fields: Fields, values: Values) -> None:
+    values["qkv_bias"] = values["out_bias"] = fields.take("attention_bias", bool, False)
+
+
+def write_biases(config: ModelConfig) -> dict[str, Any]:
+    if config.qkv_bias != config.out_bias:
+        raise UserError(f"a {config.family} has biases on all of attention's projections or on none")
+    return {"attention_bias": config.qkv_bias}
+
+
 def _read(fields: Fields, values: Values) -> None:
     read_rope(fields, values)
-    bias = fields.take("attention_bias", bool, False)
-    values |= {"qkv_bias": bias, "out_bias": bias, "ffn_bias": fields.take("mlp_bias", bool, False)}
+    read_biases(fields, values)
+    values["ffn_bias"] = fields.take("mlp_bias", bool, False)
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    if config.qkv_bias != config.out_bias:
-        raise UserError("a llama has biases on all of attention's projections or on none")
-    return write_rope(config) | {"attention_bias": config.qkv_bias, "mlp_bias": config.ffn_bias}
+    return write_rope(config) | write_biases(config) | {"mlp_bias": config.ffn_bias}
 
 
 FAMILIES = {
