@@ -125,8 +125,8 @@ def measure(quick: bool) -> list[Row]:
             rows.append(one_request(small, 32 if quick else 256, threads, 3, runs))
             rows.append(many_requests(small, 32 if quick else 128, threads, 3, runs))
             if large is not None:
-                rows.append(one_request(large, 32, threads, 1.5, 3))
-                rows.append(many_requests(large, 32, threads, 3, 2))
+                rows.append(one_request(large, 64, threads, 1.5, 3))
+                rows.append(many_requests(large, 64, threads, 3, 2))
         torch.set_num_threads(1)
         rows.append(first_token(small, 256 if quick else 2000, 1, runs))
         if large is not None:

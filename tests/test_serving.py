@@ -1,51 +1,24 @@
 """The server as its clients see it: the `openai` client and plain HTTP against a live uvicorn on a free port."""
 
-import contextlib
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
 import pytest
 import torch
-import uvicorn
 
 import cairn
 from cairn.core.errors import UserError
 from cairn.retrieval.tools import CALCULATOR_SCHEMA, TOOLS
-from cairn.serving import CallFilter, create_app
-from cairn.serving.guard import MAX_BODY
-from cairn.serving.server import check_host, names_of, open_socket, url
+from cairn.serving import CallFilter, ServerConfig
+from cairn.serving.server import check_host, names_of, open_socket, read_keys
 from cairn.serving.turns import fit
+from live import HELLO, LONG, SUM, events, running, wait_until
 from taught import CONVERSATIONS, GREETING, taught
 
-HELLO = [{"role": "user", "content": "Hello"}]
-SUM = [{"role": "user", "content": "What is 12*7?"}]
 BREAK = [{"role": "user", "content": "Break"}]
-LONG = {"prompt": "Hello", "max_tokens": 150, "ignore_eos": True, "temperature": 0}
-
-
-@contextlib.contextmanager
-def running(*, slots=4, slow=0.0, engine=None, **settings):
-    """A server's base URL. slow: seconds added to each step, so that a test can act in the middle of an answer."""
-    engine = engine or cairn.Engine(*taught(), slots=slots)
-    if slow:
-        step = engine.step
-        engine.step = lambda: (time.sleep(slow), step())[1]
-    app = create_app(engine, "tiny", **settings)
-    opened = open_socket("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
-    thread.start()
-    try:
-        yield url(opened)
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        opened.close()
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,19 +41,6 @@ def client(base):
 def http(base):
     with httpx.Client(base_url=base, timeout=20) as connection:
         yield connection
-
-
-def events(response):
-    lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
-    assert lines[-1] == "[DONE]"
-    return [json.loads(line) for line in lines[:-1]]
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # --- chat
@@ -344,15 +304,24 @@ def test_errors_are_the_clients_classes(client):
         client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "long " * 200}])
     assert long.value.code == "context_length_exceeded"
     with pytest.raises(openai.BadRequestError) as refused:
-        client.chat.completions.create(model="tiny", messages=HELLO, logit_bias={"5": 1})
-    assert (refused.value.param, refused.value.code) == ("logit_bias", "unsupported_parameter")
+        client.chat.completions.create(model="tiny", messages=HELLO, extra_body={"guided": 1})
+    assert (refused.value.param, refused.value.code) == ("guided", "unsupported_parameter")
 
 
 @pytest.mark.parametrize(
     ("changes", "param"),
     [
         ({"response_format": {"type": "json_schema"}}, "response_format"),
-        ({"presence_penalty": 0.5}, "presence_penalty"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": 1}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"presence_penalty": 2.5}, None),
+        ({"frequency_penalty": "1"}, "frequency_penalty"),
+        ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"logit_bias": {"5": 101}}, None),
+        ({"logit_bias": {"400": 1}}, None),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, None),
         ({"frob": 1}, "frob"),
         ({"n": 17}, "n"),
         ({"n": 0}, "n"),
@@ -361,8 +330,11 @@ def test_errors_are_the_clients_classes(client):
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}, "tools.0.function.strict"),
+        ({"tool_choice": "required"}, None),
+        ({"tool_choice": "any"}, "tool_choice"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name"),
+        ({"tools": [CALCULATOR_SCHEMA] * 2}, None),
+        ({"tools": [CALCULATOR_SCHEMA], "response_format": {"type": "json_object"}}, None),
         ({"temperature": -1}, None),
         ({"top_p": 0}, None),
         ({"stop": ["x"] * 17}, None),
@@ -409,7 +381,7 @@ def test_other_mistakes_have_openais_form_too(http):
         (http.post("/v1/completions", json={"prompt": [-1]}), 400),
         (http.post("/v1/completions", json={"prompt": [10**9]}), 400),
         (http.post("/v1/completions", json={}), 400),
-        (http.post("/v1/completions", content=b" " * (MAX_BODY + 1), headers=json_type), 413),
+        (http.post("/v1/completions", content=b" " * ((4 << 20) + 1), headers=json_type), 413),
     ):
         assert response.status_code == status, response.text
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}
@@ -431,8 +403,8 @@ def test_foreign_host_names_are_refused(http):
 
 
 def test_key_is_asked_for_everywhere_but_on_the_page():
-    with running(api_key="s3cret") as base, httpx.Client(base_url=base) as http:
-        for path in ("/v1/models", "/tokenizer_info", "/openapi.json", "/nowhere"):
+    with running(keys=["first", "s3cret"]) as base, httpx.Client(base_url=base) as http:
+        for path in ("/v1/models", "/tokenizer_info", "/metrics", "/openapi.json", "/nowhere"):
             for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "s3cret"}):
                 refused = http.get(path, headers=headers)
                 assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
@@ -448,7 +420,10 @@ def test_key_is_asked_for_everywhere_but_on_the_page():
 
 
 def test_full_queue_is_told_to_come_back():
-    with running(slots=1, waiting=1, slow=0.01) as base, httpx.Client(base_url=base, timeout=20) as http:
+    with (
+        running(slots=1, slow=0.01, config=ServerConfig(waiting=1, grace=5)) as base,
+        httpx.Client(base_url=base, timeout=20) as http,
+    ):
         with http.stream("POST", "/v1/completions", json=LONG | {"n": 2, "stream": True}) as first:
             lines = first.iter_lines()  # held: an iterator that is dropped closes the connection
             next(lines)
@@ -497,10 +472,36 @@ def test_a_failing_step_is_an_error_and_not_the_end():
         assert failed.status_code == 500
         assert failed.json()["error"]["type"] == "server_error"
         assert "memory" not in failed.text
+        counted = 'cairn_requests_total{route="/v1/chat/completions",status="500"} 1.0'
+        assert counted in httpx.get(f"{base}/metrics").text
         answer = httpx.post(
             f"{base}/v1/chat/completions", json={"messages": HELLO, "temperature": 0}, timeout=20
         ).json()
         assert answer["choices"][0]["message"]["content"] == GREETING
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_cannot_go_on_is_told_why_and_its_neighbours_go_on(stream):
+    engine = cairn.Engine(*taught())
+    choose = engine._choose
+
+    def failing(part, *rest):
+        if part.request.params.seed == 7 and len(part.request.output_ids) == 3:
+            raise UserError("no token can follow")
+        return choose(part, *rest)
+
+    engine._choose = failing
+    with running(engine=engine) as base, ThreadPoolExecutor(4) as pool:
+        body = {"messages": HELLO, "temperature": 0, "stream": stream}
+
+        def ask(seed):
+            return httpx.post(f"{base}/v1/chat/completions", json=body | {"seed": seed}, timeout=20)
+
+        told, *fine = pool.map(ask, (7, 1, 2, 3))
+        assert "no token can follow" in told.text
+        assert told.status_code == (200 if stream else 400)
+        assert all('"finish_reason":"stop"' in answer.text and "error" not in answer.text for answer in fine)
+        wait_until(lambda: httpx.get(f"{base}/health").json()["pending"] == 0)
 
 
 def test_stopping_lets_a_stream_finish():
@@ -526,14 +527,35 @@ def test_stopping_lets_a_stream_finish():
 
 
 def test_other_machines_need_a_key_or_a_word():
-    check_host("127.0.0.1", None, False)
-    check_host("0.0.0.0", "key", False)
-    check_host("0.0.0.0", None, True)
-    for host, key in (("0.0.0.0", None), ("example.org", None), ("127.0.0.1", ""), ("127.0.0.1", "kéy")):
-        with pytest.raises(UserError):
-            check_host(host, key, False)
+    check_host("127.0.0.1", [], False)
+    check_host("0.0.0.0", ["key"], False)
+    check_host("0.0.0.0", [], True)
+    for host in ("0.0.0.0", "example.org"):
+        with pytest.raises(UserError, match="--no-key"):
+            check_host(host, [], False)
     assert names_of("0.0.0.0") is None
     assert "[::1]" in (names_of("localhost") or ())
+
+
+def test_keys_come_from_a_file_or_the_environment(tmp_path, monkeypatch):
+    monkeypatch.delenv("CAIRN_API_KEY", raising=False)
+    assert read_keys(None) == []
+    monkeypatch.setenv("CAIRN_API_KEY", " one two ")
+    assert read_keys(None) == ["one", "two"]
+    file = tmp_path / "keys"
+    file.write_text("# for the team\nthree\n\n  four  \n")
+    assert read_keys(file) == ["three", "four"]
+    for content, reason in (
+        (b"# none\n", "no key"),
+        ("k\u00e9y".encode(), "printable"),
+        (b"a b", "key 1"),
+        (b"\xff", "UTF-8"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=reason):
+            read_keys(file)
+    with pytest.raises(UserError, match="No such file"):
+        read_keys(tmp_path / "nothing")
 
 
 def test_a_port_in_use_is_one_line():

@@ -46,7 +46,9 @@ def from_dict(cls: type[T], values: dict[str, Any], base: T | None = None, where
             hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(fields)}"
             raise UserError(f"unknown setting {name!r}{hint}")
         table = _table(kinds[key])
-        if table is not None and value is not None:
+        if table is not None and isinstance(value, table):
+            changes[key] = value
+        elif table is not None and value is not None:
             inner = getattr(base, key) if base is not None else None
             changes[key] = from_dict(table, value, inner, name)
         else:
@@ -59,7 +61,9 @@ def from_dict(cls: type[T], values: dict[str, Any], base: T | None = None, where
 
 def _table(kind: Any) -> type | None:
     """The dataclass of a field that holds one, or one or nothing."""
-    return next((k for k in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(k) and isinstance(k, type)), None)
+    return next(
+        (k for k in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(k) and isinstance(k, type)), None
+    )
 
 
 def _checked(value: Any, kind: Any, metadata: Any, name: str) -> Any:

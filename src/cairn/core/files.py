@@ -66,12 +66,14 @@ def read_json(path: Path | str, *, max_bytes: int = 256 << 20) -> Any:
     try:
         if path.stat().st_size > max_bytes:
             raise UserError(f"{path} is larger than {max_bytes >> 20} MiB; that is not a file cairn wrote")
-        return json.loads(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder, a JSON file is expected") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of thousands of digits, too deep
         raise UserError(f"{path} is not valid JSON ({error}); it may be truncated: make it again") from None
 
 

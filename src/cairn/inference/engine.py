@@ -25,6 +25,7 @@ from cairn.inference.sampling import Sampler, SamplingParams
 from cairn.inference.scheduler import Scheduler, Work
 from cairn.inference.speculative import DraftLength, verify
 from cairn.models import PAGE, PagedCache, Segment, Transformer
+from cairn.models.fast import FastDecoder
 from cairn.tokenizers import StreamDecoder, Tokenizer
 from cairn.tokenizers.chat import Message
 
@@ -83,6 +84,7 @@ class Engine:
         self.pool = PagePool(pages)
         budget = STEP_TOKENS.get(self.device.type, STEP_TOKENS["cpu"])
         self.scheduler = Scheduler(self.pool, slots, max(budget, slots), reuse=reuse)
+        self._fast = FastDecoder(model)
         self.threads = threads or self._fastest_threads()
         self._grammars: Grammars | None = None
         self._ids = itertools.count()
@@ -262,7 +264,7 @@ class Engine:
 
     def hidden(self, ids: Sequence[int], segments: Sequence[Segment]) -> torch.Tensor:
         """The normalised residual stream (N, D) of new tokens of several sequences, laid end to end."""
-        return self.model.hidden(torch.tensor([ids], device=self.device), self.cache.step(segments))[0]
+        return self._fast.hidden(torch.tensor([ids], device=self.device), self.cache.step(segments))[0]
 
     # --- inside
 

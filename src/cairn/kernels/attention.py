@@ -45,7 +45,9 @@ def attend_pages(
             if bias_HP.shape[0] > 0:
                 for c in range(count):
                     scores[c] += bias_HP[head, c if c < kept else begin + c - kept]
-            highest = scores.max()
+            highest = scores[0]
+            for c in range(count):
+                highest = max(highest, scores[c])
             total = np.float32(0)
             for c in range(count):
                 scores[c] = np.float32(math.exp(scores[c] - highest))

@@ -155,6 +155,8 @@ class ModelConfig:
             raise UserError(f"window_layers has {len(self.window_layers)} entries for {self.layers} layers")
         if any(self.window_layers) and not self.window:
             raise UserError("window_layers needs a window")
+        if not self.first_norm and self.norm_place != "pre":
+            raise UserError("a first block without its norm needs norms before the layers: norm_place must be pre")
         if self.parallel and self.norm_place != "pre":
             raise UserError("parallel blocks take their norms before the layers: norm_place must be pre")
         if self.encoder_layers and (

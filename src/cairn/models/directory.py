@@ -199,14 +199,14 @@ def load_model(
     if data.get("quantization_config"):
         raise UserError(f"{path} is quantized; open it with cairn.load or cairn.quantization.load_quantized")
     if dtype == "auto":
-        dtype = _stored_dtype(data, path)
+        dtype = stored_dtype(data, path)
     model = empty_model(path, config)
     check_fit(from_hugging_face(as_meta(read_headers(path), path), config), model, path)
     fill(model, read_tensors(path), path, dtype)
     return model.to(device).eval()
 
 
-def _stored_dtype(data: dict[str, Any], path: Path) -> torch.dtype:
+def stored_dtype(data: dict[str, Any], path: Path | str) -> torch.dtype:
     """The type that config.json names (transformers 4: torch_dtype, 5: dtype); without one, float32."""
     name = data.get("dtype") or data.get("torch_dtype") or "float32"
     if name not in ("float32", "float16", "bfloat16"):

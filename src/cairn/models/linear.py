@@ -1,5 +1,6 @@
 """A linear layer that is fast for a few rows, which is what generating one token at a time asks for."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -41,9 +42,14 @@ def few_rows_linear(x: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tens
     rows, width = weight_OI.shape
     x_MI = x.reshape(-1, width).contiguous()
     out_MO = torch.empty((x_MI.shape[0], rows))
-    arrays = x_MI.numpy(), weight_OI.detach().numpy(), out_MO.numpy()
+    bias = _NO_BIAS if bias_O is None else bias_O.detach().numpy()
+    arrays = x_MI.numpy(), weight_OI.detach().numpy(), bias, out_MO.numpy()
     threads = torch.get_num_threads() if weight_OI.numel() >= THREADED else 1
-    in_parts(lambda first, last: multiply_rows(*arrays, first, last), rows, threads)
-    if bias_O is not None:
-        out_MO += bias_O
+    if threads == 1:
+        multiply_rows(*arrays, 0, rows)
+    else:
+        in_parts(lambda first, last: multiply_rows(*arrays, first, last), rows, threads)
     return out_MO.view(*x.shape[:-1], rows)
+
+
+_NO_BIAS = np.zeros(0, dtype=np.float32)

@@ -94,12 +94,7 @@ def _indexed(path: Path) -> dict[str, set[str] | None]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object."""
-    try:
-        data = read_json(path)
-    except UserError:
-        raise
-    except ValueError as error:  # a number of thousands of digits
-        raise UserError(f"{path} is not valid JSON ({error}); copy it again") from None
+    data = read_json(path)
     if not isinstance(data, dict):
         raise UserError(f"{path} must hold an object")
     return data

@@ -7,14 +7,22 @@ a million-parameter model (2.0500 bits per byte): bfloat16 embeddings cost 0.000
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from cairn import models
 from cairn.core.errors import UserError
 from cairn.models import ModelConfig, Transformer, read_record, weights_hash
-from cairn.models.directory import fill, load_tokenizer, read_model_config, read_tensors, write_directory
+from cairn.models.directory import (
+    empty_model,
+    fill,
+    load_tokenizer,
+    read_model_config,
+    read_tensors,
+    stored_dtype,
+    write_directory,
+)
 from cairn.models.families import FAMILIES, Tensors, rename, to_hugging_face, write_config
 from cairn.quantization.formats import GROUP, dequantize, pack, quantize, unpack
 from cairn.quantization.linear import QuantizedLinear
@@ -48,7 +56,9 @@ def quantize_directory(source: Path | str, out: Path | str, bits: int) -> dict[s
             f"{out} exists and is no model directory; it will not be replaced: give another folder with --out"
         )
     tokenizer = load_tokenizer(source, config)
-    model = Transformer(config)
+    model = empty_model(source, config)
+    if not isinstance(model, Transformer):
+        raise UserError(f"{source} is a {config.family} model; quantization takes decoders and encoders")
     fill(model, read_tensors(source), source)
 
     tensors: Tensors = {}
@@ -112,12 +122,17 @@ def _quantization_config(config: ModelConfig, bits_of: dict[str, int]) -> dict[s
 
 
 def load(
-    path: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    path: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype | Literal["auto"] = torch.float32
 ) -> tuple[Transformer, Tokenizer]:
-    """Read a model directory, plain or quantized, ready for use (`eval` mode). `dtype` is that of the float weights."""
-    if not read_model_config(path)[1].get("quantization_config"):
+    """Read a model directory, plain or quantized, ready for use (`eval` mode).
+
+    dtype: that of the float weights; "auto" is the type that the directory names. An encoder-decoder (T5, Marian) is a
+    `cairn.models.EncoderDecoder`.
+    """
+    data = read_model_config(path)[1]
+    if not data.get("quantization_config"):
         return models.load(path, device=device, dtype=dtype)
-    return load_quantized(path, device=device, dtype=dtype)
+    return load_quantized(path, device=device, dtype=stored_dtype(data, path) if dtype == "auto" else dtype)
 
 
 def load_quantized(
@@ -139,7 +154,9 @@ def load_quantized(
         values_OI, scale_OG, bits = _take_layer(tensors, name, allowed, path)
         integers[rename(f"{name}.weight", back).removesuffix(".weight")] = values_OI, scale_OG, bits
         tensors[f"{name}.weight"] = dequantize(values_OI, scale_OG)
-    model = Transformer(config)
+    model = empty_model(path, config)
+    if not isinstance(model, Transformer):
+        raise UserError(f"{path} is a quantized {config.family} model, which is not supported")
     fill(model, tensors, path)  # the one place that checks names and shapes
     model = model.to(device=device, dtype=dtype)
     for name, (values_OI, scale_OG, bits) in integers.items():

@@ -15,18 +15,17 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
-from starlette.exceptions import HTTPException
 
 from cairn.core.errors import UserError
 from cairn.inference import Engine, TokenLogprob, ToolCall
 from cairn.inference.tools import Tool
-from cairn.serving.protocol import ApiError, GenerationRequest, Json, describe
-from cairn.serving.worker import BusyError, Item, Job, StoppedError, Worker
+from cairn.serving.config import ServerConfig
+from cairn.serving.errors import CLIENT_GONE, ApiError, Json, SlowError, StoppedError, api_error
+from cairn.serving.protocol import GenerationRequest
+from cairn.serving.worker import Event, Item, Job, Worker
 
 T = TypeVar("T")
-CLIENT_GONE = 499  # nginx's; nobody reads it
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +38,7 @@ class Served:
     worker: Worker
     model_name: str
     tools: Mapping[str, Tool]
+    config: ServerConfig
 
     def check_model(self, name: str | None) -> None:
         if name is not None and name != self.model_name:
@@ -64,12 +64,23 @@ class Piece:
 
 @dataclass
 class Usage:
+    """cached_tokens: tokens of the prompts whose keys and values the engine had already."""
+
     prompt_tokens: int
     completion_tokens: int = 0
+    cached_tokens: dict[int, int] = field(default_factory=dict)  # by prompt: the choices of one prompt share it
 
-    def body(self) -> dict[str, int]:
-        total = self.prompt_tokens + self.completion_tokens
-        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens, "total_tokens": total}
+    def count(self, event: Event, prompt: int) -> None:
+        self.completion_tokens += len(event.delta.tokens)
+        self.cached_tokens.setdefault(prompt, event.delta.request.cached_tokens)
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": sum(self.cached_tokens.values())},
+        }
 
 
 class Answer(ABC):
@@ -111,7 +122,7 @@ async def respond(request: Request, body: GenerationRequest, served: Served, ans
         if body.stream:
             envelope = identity | {"object": answer.chunk_kind}
             return _EventStream(stack.pop_all(), _events(envelope, answer, job, body.include_usage))
-        choices = await _unless_gone(request, _collect(answer, job, len(items)))
+        choices = await unless_gone(request, _collect(answer, job, len(items)))
     if choices is None:
         return Response(status_code=CLIENT_GONE)
     return Json(identity | {"object": answer.kind, "choices": choices, "usage": answer.usage.body()})
@@ -127,7 +138,7 @@ async def _collect(answer: Answer, job: Job, count: int) -> list[dict[str, Any]]
     return [answer.choice(piece) for piece in whole]
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
     """The result of `work`, or None when the client left before."""
 
     async def gone() -> None:
@@ -144,7 +155,7 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | No
 
 
 async def _events(envelope: dict[str, Any], answer: Answer, job: Job, include_usage: bool) -> AsyncIterator[bytes]:
-    def event(choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> bytes:
+    def event(choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> bytes:
         return _sse(envelope | {"choices": choices} | ({"usage": usage} if include_usage else {}))
 
     try:
@@ -156,7 +167,7 @@ async def _events(envelope: dict[str, Any], answer: Answer, job: Job, include_us
         if include_usage:
             yield event([], answer.usage.body())
     except Exception as error:  # the status line is sent already: an error can only be an event
-        if not isinstance(error, (StoppedError, UserError)):
+        if not isinstance(error, (StoppedError, SlowError, UserError)):
             logger.exception("a stream failed")
         yield _sse(api_error(error).body())
     yield b"data: [DONE]\n\n"
@@ -176,22 +187,3 @@ class _EventStream(StreamingResponse):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         with self._closing:
             await super().__call__(scope, receive, send)
-
-
-def api_error(error: Exception) -> ApiError:
-    """Any error as one of OpenAI's form; what is not the client's fault stays in the log."""
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, RequestValidationError):
-        return describe(error)
-    if isinstance(error, UserError):
-        return ApiError(400, str(error))
-    if isinstance(error, BusyError):
-        return ApiError(429, str(error), code="rate_limit_exceeded", headers={"Retry-After": "1"})
-    if isinstance(error, StoppedError):
-        return ApiError(503, str(error), code="stopping")
-    if isinstance(error, HTTPException):
-        details = {404: "this route does not exist", 405: "this route does not take this method"}
-        message = details.get(error.status_code, error.detail)
-        return ApiError(error.status_code, message, headers=dict(error.headers or {}))
-    return ApiError(500, "the server failed on this request; its log has the reason")

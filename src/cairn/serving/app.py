@@ -1,51 +1,60 @@
-"""The HTTP application: OpenAI's routes, what lm-eval asks of a tokenizer, health, and the chat page."""
+"""The HTTP application: OpenAI's routes, what lm-eval asks of a tokenizer, figures, health, and the chat page."""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
-from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from cairn.core.errors import UserError
 from cairn.inference import Engine
+from cairn.inference.embed import Embedder
 from cairn.inference.tools import Tool
-from cairn.serving.answers import Served, api_error, respond
+from cairn.serving.answers import Served, respond, unless_gone
 from cairn.serving.chat import Chat, read_conversation
 from cairn.serving.completions import Completion, read_prompts
+from cairn.serving.config import ServerConfig
+from cairn.serving.embeddings import Embeddings
+from cairn.serving.errors import CLIENT_GONE, ApiError, BusyError, Json, SlowError, StoppedError, api_error
 from cairn.serving.guard import LOOPBACK_NAMES, Guard
-from cairn.serving.protocol import ApiError, ChatRequest, CompletionRequest, DetokenizeRequest, Json, TokenizeRequest
-from cairn.serving.worker import WAITING, BusyError, StoppedError, Worker
-
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+from cairn.serving.metrics import CONTENT_TYPE, CountRequests
+from cairn.serving.page import chat_page
+from cairn.serving.protocol import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    EmbeddingRequest,
+    TokenizeRequest,
 )
+from cairn.serving.worker import Worker
 
 
 def create_app(
     engine: Engine,
     model_name: str,
     *,
-    api_key: str | None = None,
+    keys: Collection[str] = (),
     tools: Mapping[str, Tool] | None = None,
     hosts: Collection[str] | None = LOOPBACK_NAMES,
-    threads: int = 1,
-    waiting: int = WAITING,
+    config: ServerConfig | None = None,
+    embedder: Embedder | None = None,
 ) -> FastAPI:
     """The application; it takes the engine over, which nothing else may use while it runs.
 
-    api_key: asked for as a bearer token. tools: run by the server within a chat request that brings no tools of its
-    own. hosts: names a Host header may carry, None for any; with a key any is accepted. threads: of torch, in the
-    worker. waiting: generations that may wait for a slot before requests are answered with 429.
+    keys: one of them is asked for as a bearer token, if there is any. tools: run by the server within a chat request
+    that brings no tools of its own. hosts: names a Host header may carry, None for any; with keys any is accepted.
+    embedder: answers /v1/embeddings; by default the mean over the engine's own model.
+    `app.state.worker` is the worker (`serve` asks it to come to an end).
     """
-    worker = Worker(engine, threads=threads, waiting=waiting)
-    served = Served(engine, worker, model_name, tools or {})
+    config = config or ServerConfig()
+    worker = Worker(engine, config)
+    served = Served(engine, worker, model_name, tools or {}, config)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -57,10 +66,17 @@ def create_app(
 
     # No documentation pages: FastAPI's load their scripts from another site. /openapi.json stays.
     app = FastAPI(title="cairn", lifespan=lifespan, docs_url=None, redoc_url=None, default_response_class=Json)
-    app.add_middleware(Guard, api_key=api_key, hosts=None if api_key is not None else hosts)
-    for kind in (ApiError, RequestValidationError, HTTPException, UserError, BusyError, StoppedError, Exception):
+    app.state.worker = worker
+    app.add_middleware(Guard, keys=keys, hosts=None if keys else hosts, largest=config.body_mib << 20)
+    if config.origins:  # outside the guard: a browser asks for permission without the key
+        names = ["authorization", "content-type"]
+        app.add_middleware(CORSMiddleware, allow_origins=config.origins, allow_methods=["*"], allow_headers=names)
+    app.add_middleware(CountRequests, metrics=worker.metrics)
+    kinds = (ApiError, RequestValidationError, HTTPException, UserError, BusyError, SlowError, StoppedError, Exception)
+    for kind in kinds:
         app.add_exception_handler(kind, _answer_error)
     _add_generating_routes(app, served)
+    _add_embeddings(app, served, embedder)
     _add_other_routes(app, served)
     return app
 
@@ -83,25 +99,36 @@ def _add_generating_routes(app: FastAPI, served: Served) -> None:
         return await respond(request, body, served, Chat(served, body, messages, prompt))
 
 
+def _add_embeddings(app: FastAPI, served: Served, embedder: Embedder | None) -> None:
+    embedder = embedder or Embedder(served.engine.model, served.engine.tokenizer)
+    answering = Embeddings(embedder, served.model_name, served.worker, served.config.timeout)
+
+    @app.post("/v1/embeddings")
+    async def embeddings(request: Request, body: EmbeddingRequest) -> Response:
+        served.check_model(body.model)
+        answer = await unless_gone(request, answering.answer(body))
+        return Response(status_code=CLIENT_GONE) if answer is None else Json(answer)
+
+
 def _add_other_routes(app: FastAPI, served: Served) -> None:
     engine, tokenizer = served.engine, served.engine.tokenizer
-    page = files("cairn.serving").joinpath("page.html").read_text(encoding="utf-8")
+    worker = served.worker
+    page, page_headers = chat_page()
     description: dict[str, Any] = {"id": served.model_name, "object": "model", "created": int(time.time())}
     description |= {"owned_by": "cairn", "max_model_len": engine.positions}
 
     @app.get("/", include_in_schema=False)
-    async def chat_page() -> Response:
-        return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"})
+    async def home() -> Response:
+        return HTMLResponse(page, headers=page_headers)
 
     @app.get("/health")
     async def health() -> Response:
-        alive = served.worker.alive
-        state = {
-            "status": "ok" if alive else "stopping",
-            "running": len(engine.running),
-            "pending": served.worker.pending,
-        }
-        return Json(state, status_code=200 if alive else 503)
+        state = {"status": "ok" if worker.alive else "stopping", "running": worker.stats.running}
+        return Json(state | {"pending": worker.pending}, status_code=200 if worker.alive else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(worker.metrics.text(), media_type=CONTENT_TYPE)
 
     @app.get("/v1/models")
     async def models() -> Response:
@@ -120,9 +147,13 @@ def _add_other_routes(app: FastAPI, served: Served) -> None:
     @app.post("/tokenize")
     async def tokenize(body: TokenizeRequest) -> Response:
         served.check_model(body.model)
-        ids = await asyncio.to_thread(tokenizer.encode, body.prompt, allow_special=True)
-        if body.add_special_tokens and tokenizer.bos_id is not None:
-            ids = [tokenizer.bos_id, *ids]
+        if body.messages is not None:
+            messages, generation = [m.message() for m in body.messages], body.add_generation_prompt
+            ids = await asyncio.to_thread(tokenizer.encode_chat, messages, add_generation_prompt=generation)
+        else:
+            ids = await asyncio.to_thread(tokenizer.encode, body.prompt or "", allow_special=True)
+            if body.add_special_tokens and tokenizer.bos_id is not None:
+                ids = [tokenizer.bos_id, *ids]
         return Json({"tokens": ids, "count": len(ids), "max_model_len": engine.positions})
 
     @app.post("/detokenize")

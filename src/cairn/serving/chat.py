@@ -1,7 +1,8 @@
 """POST /v1/chat/completions: the assistant's next turn, with tools.
 
 A tool call never reaches the client as text. When the request brought `tools`, the call becomes `tool_calls`; when it
-brought none and the server has tools of its own, they are run here and the model goes on until it answers.
+brought none and the server has tools of its own, they are run here and the model goes on until it answers. A call that
+has to be right (`tool_choice` required or a name, `strict` functions) is written under a constraint (`calls`).
 """
 
 import asyncio
@@ -13,10 +14,12 @@ from typing import Any
 from cairn.inference import SamplingParams, ToolCall, assistant_message, run_tool
 from cairn.inference.tools import Tool
 from cairn.serving.answers import Answer, Piece, Served, Usage
-from cairn.serving.protocol import ChatRequest, chat_logprobs
+from cairn.serving.calls import call_constraint, call_ids
+from cairn.serving.logprobs import chat_logprobs
+from cairn.serving.protocol import ChatRequest
 from cairn.serving.turns import ROUNDS, CallFilter
 from cairn.serving.worker import Event, Item, Job
-from cairn.tokenizers.chat import Message
+from cairn.tokenizers.chat import CALL, Message
 
 
 async def read_conversation(served: Served, body: ChatRequest) -> tuple[list[Message], list[int]]:
@@ -31,7 +34,8 @@ class Chat(Answer):
     prefix, kind, chunk_kind = "chatcmpl-", "chat.completion", "chat.completion.chunk"
 
     def __init__(self, served: Served, body: ChatRequest, messages: list[Message], prompt: list[int]):
-        self.served, self.body, self.prompt = served, body, prompt
+        self.served, self.body = served, body
+        self.prompt = prompt + call_ids(served.engine.tokenizer) if body.forced else prompt
         self.usage = Usage(len(prompt))
         self.turns = [_Turn(served, body, index, messages) for index in range(body.n)]
 
@@ -40,7 +44,7 @@ class Chat(Answer):
 
     async def pieces(self, job: Job) -> AsyncIterator[Piece]:
         async for event in job:
-            self.usage.completion_tokens += len(event.delta.tokens)
+            self.usage.count(event, 0)
             yield await self.turns[event.tag].take(job, event)
 
     def choice(self, piece: Piece) -> dict[str, Any]:
@@ -73,36 +77,72 @@ class _Turn:
         self.hide = bool(body.tools or served.tools)
         self.shown = CallFilter()
         self.used = self.rounds = 0  # tokens generated, tools run
+        # A strict function's call is stopped where it begins, and goes on under the constraint.
+        self.checked = any(function.strict for function in body.offered) and not body.forced
+        self.in_checked_call = bool(body.forced)
+        self.call_ids = call_ids(served.engine.tokenizer)
+        if body.forced:
+            self.shown.push(CALL)
 
     def params(self, prompt: list[int]) -> SamplingParams:
         fits = max(1, self.served.engine.positions - len(prompt))
         limit = fits if self.body.limit is None else self.body.limit - self.used
-        return self.body.sampling(self.index, limit, logprobs=self.body.top_logprobs if self.body.logprobs else None)
+        logprobs = self.body.top_logprobs if self.body.logprobs else None
+        if self.in_checked_call:  # stop strings are for text
+            constraint = call_constraint(self.body.offered)
+            return self.body.sampling(self.index, limit, logprobs=logprobs, stop=(), constraint=constraint)
+        constraint = None if self.body.response_format is None else self.body.response_format.constraint()
+        stop = (*self.body.stop, CALL) if self.checked else None
+        return self.body.sampling(self.index, limit, logprobs=logprobs, stop=stop, constraint=constraint)
 
     async def take(self, job: Job, event: Event) -> Piece:
         """What the client gets of an event."""
         delta = event.delta
         self.used += len(delta.tokens)
-        stops = frozenset() if self.body.ignore_eos else self.served.engine.tokenizer.stop_ids
-        tokens = [t for t in event.logprobs if t.id not in stops]
+        hidden = frozenset() if self.body.ignore_eos else self.served.engine.tokenizer.stop_ids
+        if self.checked:
+            hidden |= frozenset(self.call_ids)
+        tokens = [t for t in event.logprobs if t.id not in hidden]
         if not self.hide:
             return Piece(self.index, delta.text, tokens, delta.finish_reason)
         text = self.shown.push(delta.text)
         piece = Piece(self.index, text, [] if self.shown.in_call else tokens)
         if delta.finish_reason is None:
             return piece
+        if self._begins_checked_call(event):
+            piece.text += self.shown.push(CALL)
+            if not await self._write_checked_call(job, event):
+                piece.finish_reason = "length"
+            return piece
         rest, call = self.shown.finish()
         piece.text += rest
         if call is not None and self.tools and await self._go_on(job, call):
             return piece
         piece.finish_reason = delta.finish_reason
-        if call is not None and self.body.tools and self.body.tool_choice == "auto":
+        if call is not None and self.body.offered:
             piece.call, piece.finish_reason = call, "tool_calls"
         return piece
 
+    def _begins_checked_call(self, event: Event) -> bool:
+        if not self.checked or self.in_checked_call:
+            return False
+        return event.delta.request.output_ids[-len(self.call_ids) :] == self.call_ids
+
+    async def _write_checked_call(self, job: Job, event: Event) -> bool:
+        """Go on under the constraint; False when no token or room is left."""
+        prompt = [*event.delta.request.prompt_ids, *event.delta.request.output_ids]
+        if len(prompt) >= self.served.engine.positions or self._limit_reached():
+            return False
+        self.in_checked_call = True
+        await job.add([(self.index, prompt, self.params(prompt))])
+        return True
+
+    def _limit_reached(self) -> bool:
+        return self.body.limit is not None and self.used >= self.body.limit
+
     async def _go_on(self, job: Job, call: ToolCall) -> bool:
         """Run a tool of the server and let the model read its answer; False when no round, token or room is left."""
-        if self.rounds == ROUNDS or (self.body.limit is not None and self.used >= self.body.limit):
+        if self.rounds == ROUNDS or self._limit_reached():
             return False
         result = await asyncio.to_thread(run_tool, call, self.tools)
         self.messages += [assistant_message(self.shown.text), {"role": "tool", "content": result}]

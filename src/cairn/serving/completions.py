@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cairn.serving.answers import Answer, Piece, Served, Usage
-from cairn.serving.protocol import CompletionLogprobs, CompletionRequest
+from cairn.serving.logprobs import CompletionLogprobs
+from cairn.serving.protocol import CompletionRequest
 from cairn.serving.worker import Item, Job
 
 
@@ -52,7 +53,7 @@ class Completion(Answer):
         begun: set[int] = set()
         async for event in job:
             delta = event.delta
-            self.usage.completion_tokens += len(delta.tokens)
+            self.usage.count(event, event.tag // self.body.n)
             piece = Piece(event.tag, delta.text, event.logprobs, delta.finish_reason)
             if self.body.echo and event.tag not in begun:
                 begun.add(event.tag)

@@ -1,95 +1,29 @@
-"""OpenAI's requests, errors and log-probabilities as data.
+"""OpenAI's requests as data.
 
 A null means the default. A parameter that cannot be honoured is refused by name, never ignored; only those that cannot
-change an answer (`HARMLESS`) are accepted without effect. `top_k`, `min_p` and `ignore_eos` are taken beyond OpenAI's.
+change an answer (`HARMLESS`) are accepted without effect. `top_k`, `min_p`, `min_tokens`, `repetition_penalty` and
+`ignore_eos` are taken beyond OpenAI's.
 """
 
-import codecs
-import json
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cairn.inference import SamplingParams, TokenLogprob
-from cairn.tokenizers import Tokenizer
+from cairn.inference import SamplingParams
+from cairn.inference.constrain import Constraint
 from cairn.tokenizers.chat import Message
 
-MAX_CHOICES, MAX_PROMPTS = 16, 64
+MAX_CHOICES, MAX_PROMPTS, MAX_GENERATIONS = 16, 64, 256
+MAX_TOOLS = 128
+MAX_INPUTS = 2048  # OpenAI's for embeddings
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's
 
 # A value that asks for nothing: the parameter is then as good as absent.
-NEUTRAL = {
-    "frequency_penalty": 0,
-    "presence_penalty": 0,
-    "logit_bias": {},
-    "best_of": 1,
-    "suffix": "",
-    "response_format": {"type": "text"},
-    "modalities": ["text"],
-    "tools": [],
-}
-HARMLESS = ("user", "store", "metadata", "parallel_tool_calls", "service_tier")
+NEUTRAL = {"suffix": "", "modalities": ["text"], "tools": [], "response_format": {"type": "text"}}
+HARMLESS = ("user", "store", "metadata", "service_tier")
 
 
-# --- errors
-
-
-class ApiError(Exception):
-    """An answer in OpenAI's error form with its HTTP status."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        param: str | None = None,
-        code: str | None = None,
-        headers: dict[str, str] | None = None,
-    ):
-        super().__init__(message)
-        self.status, self.param, self.code, self.headers = status, param, code, headers
-
-    def body(self) -> dict[str, Any]:
-        kinds = {429: "rate_limit_error", 401: "authentication_error"}
-        kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
-
-    def response(self) -> JSONResponse:
-        return Json(self.body(), status_code=self.status, headers=self.headers)
-
-
-class Json(JSONResponse):
-    """JSON in ASCII: half a surrogate pair, which a client may send and see again in an error, is no valid UTF-8."""
-
-    def render(self, content: Any) -> bytes:
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
-
-
-def describe(error: RequestValidationError) -> ApiError:
-    """The first thing wrong with a body, in one line that names the parameter."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"] if part != "body")
-    if first["type"] == "json_invalid":
-        return ApiError(400, f"the body is not valid JSON ({first['ctx']['error']})", code="invalid_json")
-    if not name:
-        return ApiError(400, "the body must be a JSON object")
-    if first["type"] == "extra_forbidden":
-        return ApiError(
-            400, f"{name} is not supported by this server; leave it out", param=name, code="unsupported_parameter"
-        )
-    if first["type"] == "missing":
-        return ApiError(400, f"{name} is required", param=name, code="missing_parameter")
-    message = first["msg"].removeprefix("Value error, ")
-    return ApiError(400, f"{name}: {message}", param=name, code="invalid_value")
-
-
-# --- requests
-
-
-class _Body(BaseModel):
+class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
@@ -104,11 +38,20 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class StreamOptions(_Body):
+def _by_id(value: Any) -> Any:
+    """Keys of JSON objects are strings: OpenAI's clients write token ids as such."""
+    if not isinstance(value, dict):
+        return value
+    if not all(isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 10 for key in value):
+        raise ValueError("the keys must be token ids")
+    return {int(key): bias for key, bias in value.items()}
+
+
+class StreamOptions(Body):
     include_usage: bool = False
 
 
-class GenerationRequest(_Body):
+class GenerationRequest(Body):
     """What completions and chat share."""
 
     model: str | None = None
@@ -116,6 +59,11 @@ class GenerationRequest(_Body):
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Annotated[dict[int, float], BeforeValidator(_by_id)] = {}
+    min_tokens: int = 0
     n: int = Field(1, ge=1, le=MAX_CHOICES)
     stop: Annotated[list[str], BeforeValidator(_as_list)] = []
     seed: int | None = None
@@ -125,7 +73,6 @@ class GenerationRequest(_Body):
     user: Any = None
     store: Any = None
     metadata: Any = None
-    parallel_tool_calls: Any = None
     service_tier: Any = None
 
     @model_validator(mode="after")
@@ -138,24 +85,40 @@ class GenerationRequest(_Body):
     def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def sampling(self, choice: int, max_tokens: int, *, logprobs: int | None, echo: bool = False) -> SamplingParams:
-        """The engine's parameters of one of the `n` choices; choice 0 is what n = 1 gives. Raises UserError."""
+    def sampling(
+        self,
+        choice: int,
+        max_tokens: int,
+        *,
+        logprobs: int | None,
+        echo: bool = False,
+        stop: tuple[str, ...] | None = None,
+        constraint: Constraint | None = None,
+    ) -> SamplingParams:
+        """The engine's parameters of one of the `n` choices; choice 0 is what n = 1 gives. `stop` replaces the
+        request's. Raises UserError."""
         return SamplingParams(
             max_tokens=max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
             min_p=self.min_p,
-            stop=tuple(self.stop),
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            repetition_penalty=self.repetition_penalty,
+            logit_bias=self.logit_bias,
+            min_tokens=min(self.min_tokens, max_tokens),
+            stop=tuple(self.stop) if stop is None else stop,
             # Any integer is a seed for OpenAI; NumPy's generators take none below 0.
             seed=None if self.seed is None else (self.seed + choice) % 2**64,
             ignore_eos=self.ignore_eos,
             logprobs=logprobs,
             echo=echo,
+            constraint=constraint,
         )
 
 
-def _as_prompts(value: Any) -> list[str | list[int]]:
+def _as_inputs(value: Any, most: int) -> list[str | list[int]]:
     """OpenAI's four forms as a list of texts or of ids."""
     if isinstance(value, str):
         return [value]
@@ -163,17 +126,26 @@ def _as_prompts(value: Any) -> list[str | list[int]]:
         if all(type(i) is int for i in value):
             return [value]
         if all(isinstance(p, str) or (isinstance(p, list) and all(type(i) is int for i in p)) for p in value):
-            if len(value) > MAX_PROMPTS:
-                raise ValueError(f"at most {MAX_PROMPTS} prompts in a request, got {len(value)}")
+            if len(value) > most:
+                raise ValueError(f"at most {most} in a request, got {len(value)}")
             return value
     raise ValueError("must be a string, a list of strings, a list of token ids, or a list of such lists")
 
 
 class CompletionRequest(GenerationRequest):
-    prompt: Annotated[list[Any], BeforeValidator(_as_prompts)]
+    prompt: Annotated[list[Any], BeforeValidator(lambda value: _as_inputs(value, MAX_PROMPTS))]
     max_tokens: int = DEFAULT_COMPLETION_TOKENS
     echo: bool = False
     logprobs: int | None = None
+    best_of: int | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "CompletionRequest":
+        if self.best_of not in (None, self.n):
+            raise ValueError("best_of is not supported unless it equals n; ask for n choices and keep the best")
+        if self.n * len(self.prompt) > MAX_GENERATIONS:
+            raise ValueError(f"n x prompt is {self.n * len(self.prompt)} answers; at most {MAX_GENERATIONS} a request")
+        return self
 
 
 def _as_text(value: Any) -> Any:
@@ -187,21 +159,21 @@ def _as_text(value: Any) -> Any:
     return "".join(part["text"] for part in value)
 
 
-class CalledFunction(_Body):
+class CalledFunction(Body):
     name: str
     arguments: str
 
 
-class MessageToolCall(_Body):
+class MessageToolCall(Body):
     id: str | None = None
     type: Literal["function"] = "function"
     function: CalledFunction
 
 
-class ChatMessage(_Body):
+class ChatMessage(Body):
     """`name`, `tool_call_id` and `type` are what clients send along; a chat template has no place for them."""
 
-    role: Literal["system", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str | None, BeforeValidator(_as_text)] = None
     tool_calls: list[MessageToolCall] = []
     tool_call_id: str | None = None
@@ -209,33 +181,82 @@ class ChatMessage(_Body):
     type: Literal["text"] = "text"
 
     def message(self) -> Message:
-        message: Message = {"role": self.role, "content": self.content or ""}
+        role = "system" if self.role == "developer" else self.role  # OpenAI's newer name of it
+        message: Message = {"role": role, "content": self.content or ""}
         if self.tool_calls:
             calls = [{"type": "function", "function": call.function.model_dump()} for call in self.tool_calls]
             message["tool_calls"] = calls
         return message
 
 
-class FunctionDefinition(_Body):
-    name: str
+class Function(Body):
+    name: str = Field(pattern="^[a-zA-Z0-9_-]{1,64}$")
     description: str = ""
-    parameters: dict[str, Any] = {}
-    strict: Literal[False] = False  # a schema is not enforced while generating
+    parameters: dict[str, Any] = {"type": "object"}
+    strict: bool = False
 
 
-class ToolDefinition(_Body):
+class ToolDefinition(Body):
     type: Literal["function"]
-    function: FunctionDefinition
+    function: Function
+
+
+class FunctionName(Body):
+    name: str
+
+
+class NamedTool(Body):
+    type: Literal["function"]
+    function: FunctionName
+
+
+class JsonSchema(Body):
+    """`name`, `description` and `strict` change nothing: a schema is always kept to."""
+
+    name: str = ""
+    description: str = ""
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool = False
+
+
+class ResponseFormat(Body):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_with_its_type(self) -> "ResponseFormat":
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema and the type json_schema belong together")
+        return self
+
+    def constraint(self) -> Constraint | None:
+        """UserError when the schema is too large."""
+        if self.json_schema is not None:
+            return Constraint.json_schema(self.json_schema.schema_)
+        return Constraint.json_object() if self.type == "json_object" else None
+
+
+def _as_choice(value: Any) -> Any:
+    """A named function's request, or one of the words; said in one line, which a union's errors are not."""
+    if isinstance(value, dict) and value.get("type") == "function" and isinstance(value.get("function"), dict):
+        if set(value) == {"type", "function"} and isinstance(value["function"].get("name"), str):
+            return NamedTool.model_validate(value)
+    elif isinstance(value, str) and value in ("auto", "none", "required"):
+        return value
+    raise ValueError('must be auto, none, required or {"type": "function", "function": {"name": ...}}')
 
 
 class ChatRequest(GenerationRequest):
-    """Tools are not shown to the model: a cairn model calls those that it learned."""
+    """Tools are not shown to the model: a cairn model calls those that it learned. It calls one a turn, so that
+    `parallel_tool_calls` changes nothing."""
 
     messages: list[ChatMessage] = Field(min_length=1)
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    tools: list[ToolDefinition] = []
-    tool_choice: Literal["auto", "none"] = "auto"
+    tools: list[ToolDefinition] = Field([], max_length=MAX_TOOLS)
+    tool_choice: Annotated[Literal["auto", "none", "required"] | NamedTool, BeforeValidator(_as_choice)] = "auto"
+    parallel_tool_calls: bool = False
+    response_format: ResponseFormat | None = None
     logprobs: bool = False
     top_logprobs: int = 0
 
@@ -246,6 +267,15 @@ class ChatRequest(GenerationRequest):
         both = (self.max_tokens, self.max_completion_tokens)
         if None not in both and both[0] != both[1]:
             raise ValueError("max_tokens and max_completion_tokens differ; give one of them")
+        names = [tool.function.name for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise ValueError("tools: two functions have the same name")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            raise ValueError(f"tool_choice: {self.tool_choice.function.name!r} is not among the tools")
+        if self.tool_choice == "required" and not names:
+            raise ValueError("tool_choice required needs tools")
+        if names and self.tool_choice != "none" and self.response_format is not None:
+            raise ValueError("response_format and tools cannot be kept to at once; leave one out")
         return self
 
     @property
@@ -253,70 +283,46 @@ class ChatRequest(GenerationRequest):
         """Tokens of the answer at most; None is what fits."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
+    @property
+    def forced(self) -> list[Function]:
+        """Functions of which one has to be called; empty when the model may answer."""
+        functions = [tool.function for tool in self.tools]
+        if isinstance(self.tool_choice, NamedTool):
+            wanted = self.tool_choice.function.name
+            return [function for function in functions if function.name == wanted]
+        return functions if self.tool_choice == "required" else []
 
-class TokenizeRequest(_Body):
-    """`add_special_tokens` puts the beginning-of-text token in front. Special tokens in `prompt` are recognised."""
+    @property
+    def offered(self) -> list[Function]:
+        """Functions that may be called."""
+        return [] if self.tool_choice == "none" else self.forced or [tool.function for tool in self.tools]
+
+
+class EmbeddingRequest(Body):
+    model: str | None = None
+    input: Annotated[list[Any], BeforeValidator(lambda value: _as_inputs(value, MAX_INPUTS))]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, ge=1)
+    user: Any = None
+
+
+class TokenizeRequest(Body):
+    """A text, or a conversation. Special tokens in `prompt` are recognised; `add_special_tokens` puts the
+    beginning-of-text token in front of it."""
 
     model: str | None = None
-    prompt: str
+    prompt: str | None = None
     add_special_tokens: bool = True
+    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    add_generation_prompt: bool = True
+
+    @model_validator(mode="after")
+    def _one(self) -> "TokenizeRequest":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages")
+        return self
 
 
-class DetokenizeRequest(_Body):
+class DetokenizeRequest(Body):
     model: str | None = None
     tokens: list[int]
-
-
-# --- log-probabilities
-
-
-def token_text(tokenizer: Tokenizer, token: int) -> str:
-    """A token's text; one without whole characters is written `bytes:\\xe2\\x80`, so that no two look alike."""
-    content = tokenizer.token_bytes(token)
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{b:02x}" for b in content)
-
-
-class CompletionLogprobs:
-    """Builds `logprobs` of /v1/completions; text offsets go on from one call to the next (a stream sends parts).
-
-    A token's own entry in `top_logprobs` is the same float as in `token_logprobs`: lm-eval compares them for equality.
-    """
-
-    def __init__(self, tokenizer: Tokenizer):
-        self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._offset = 0
-
-    def part(self, tokens: Sequence[TokenLogprob]) -> dict[str, list]:
-        names = [token_text(self._tokenizer, t.id) for t in tokens]
-        offsets = []
-        for token in tokens:
-            offsets.append(self._offset)
-            self._offset += len(self._decoder.decode(self._tokenizer.token_bytes(token.id)))
-        top = [
-            None
-            if t.logprob is None
-            else {token_text(self._tokenizer, i): p for i, p in t.top.items()} | {name: t.logprob}
-            for name, t in zip(names, tokens)
-        ]
-        return {
-            "tokens": names,
-            "token_logprobs": [t.logprob for t in tokens],
-            "top_logprobs": top,
-            "text_offset": offsets,
-        }
-
-
-def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[TokenLogprob]) -> dict[str, list]:
-    """`logprobs` of /v1/chat/completions."""
-
-    def entry(token: int, logprob: float | None) -> dict[str, Any]:
-        content = tokenizer.token_bytes(token)
-        return {"token": content.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(content)}
-
-    return {
-        "content": [entry(t.id, t.logprob) | {"top_logprobs": [entry(i, p) for i, p in t.top.items()]} for t in tokens]
-    }

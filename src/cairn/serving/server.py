@@ -2,14 +2,22 @@
 
 import contextlib
 import ipaddress
+import os
 import socket
+import time
+from collections.abc import Collection
+from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from cairn.core.errors import UserError
 from cairn.serving.guard import LOOPBACK_NAMES
-from cairn.serving.worker import STOP_SECONDS
+from cairn.serving.worker import Worker
+
+KEYS_VARIABLE = "CAIRN_API_KEY"
+LAST_WORDS = 5.0  # seconds for what is already generated to reach its clients
 
 
 def is_loopback(host: str) -> bool:
@@ -29,15 +37,37 @@ def names_of(host: str) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys((*LOOPBACK_NAMES, own)))
 
 
-def check_host(host: str, api_key: str | None, allow_open: bool) -> None:
+def read_keys(file: Path | None) -> list[str]:
+    """The keys in `file`, one a line (# begins a comment), else those in CAIRN_API_KEY, between white space.
+
+    Never from the command line, which every user of a machine can read. UserError when a key cannot be used.
+    """
+    if file is None:
+        where, keys = KEYS_VARIABLE, os.environ.get(KEYS_VARIABLE, "").split()
+    else:
+        where = str(file)
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise UserError(f"the keys in {file} cannot be read: {reason}") from None
+        keys = [key for line in lines if (key := line.strip()) and not key.startswith("#")]
+        if not keys:
+            raise UserError(f"{file} has no key; write one a line")
+    for number, key in enumerate(keys, 1):
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise UserError(
+                f"{where}: key {number} must be printable ASCII without spaces: it travels in an HTTP header"
+            )
+    return keys
+
+
+def check_host(host: str, keys: Collection[str], no_key: bool) -> None:
     """Refuse to offer a model to a network without a key, unless that is said to be wanted."""
-    if api_key == "":
-        raise UserError("the API key is empty; give one, or leave --api-key and CAIRN_API_KEY out")
-    if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
-        raise UserError("the API key must be printable ASCII without spaces: it travels in an HTTP header")
-    if not is_loopback(host) and api_key is None and not allow_open:
+    if not is_loopback(host) and not keys and not no_key:
         raise UserError(
-            f"host {host} can be reached from other machines: add --api-key KEY, or --allow-open to serve everybody"
+            f"host {host} can be reached from other machines: give --api-key-file FILE or set {KEYS_VARIABLE}, "
+            "or add --no-key to serve everybody"
         )
 
 
@@ -66,14 +96,43 @@ def url(opened: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: FastAPI, opened: socket.socket) -> None:
-    """Serve until Ctrl-C or SIGTERM; running answers get STOP_SECONDS to finish."""
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(STOP_SECONDS),
-    )
+class Server(uvicorn.Server):
+    """uvicorn that ends in two steps. The first signal: new generations get 503 while running ones finish, for at most
+    `grace` seconds. Then, or at the second signal, the port is closed."""
+
+    def __init__(self, app: FastAPI, grace: float):
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=int(LAST_WORDS),
+            )
+        )
+        self._worker: Worker = app.state.worker
+        self._grace = grace
+        self._deadline: float | None = None
+
+    def end(self) -> None:
+        """Begin to end; safe in a signal handler and from another thread."""
+        self._worker.drain()
+        self._deadline = time.monotonic() + self._grace
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._deadline is None:
+            self.end()
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._deadline is not None and (not self._worker.pending or time.monotonic() > self._deadline):
+            await self._worker.stop(0)  # what still runs is told so, and its connections end
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def serve(app: FastAPI, opened: socket.socket, grace: float) -> None:
+    """Serve until Ctrl-C or SIGTERM; running answers get `grace` seconds to finish."""
     with opened, contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[opened])
+        Server(app, grace).run(sockets=[opened])

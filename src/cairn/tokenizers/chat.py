@@ -1,19 +1,15 @@
 """Chat templates: messages to ids, and which of those ids the assistant itself wrote.
 
-A template is Jinja, as in every Hugging Face model directory, and always runs in Jinja's sandbox. Text that a person
+A template is Jinja, as in every Hugging Face model directory, and always runs in a sandbox (`templates`). Text that a person
 types can hold the letters of a special token; it must not become one. So each special token's text inside a message is
 broken by a private-use character before rendering, and mended after the special tokens of the template have been found.
 """
 
-import functools
-import json
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from cairn.core.errors import UserError
+from cairn.tokenizers.templates import TemplateError, render_apart, render_here
 
 Message = dict[str, Any]
 
@@ -51,24 +47,6 @@ CHAT_TEMPLATE = """\
 """
 
 BREAK = "\ue0ca"  # private use; removed again before encoding
-MAX_RENDERED = 4 << 20  # characters; a template comes from a model directory
-
-
-def _raise(message: str) -> None:
-    raise jinja2.TemplateError(message)
-
-
-@functools.lru_cache(maxsize=16)
-def _compile(template: str) -> jinja2.Template:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = _raise
-    environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
-    try:
-        return environment.from_string(template)
-    except jinja2.TemplateError as error:
-        raise UserError(f"the chat template is not valid: {error}") from None
 
 
 def check_messages(messages: Sequence[Message]) -> None:
@@ -85,15 +63,13 @@ def check_messages(messages: Sequence[Message]) -> None:
 def render(template: str, messages: Sequence[Message], *, add_generation_prompt: bool = False, **variables: Any) -> str:
     """The text of a conversation, the same as `transformers`' `apply_chat_template(tokenize=False)`."""
     check_messages(messages)
+    # As for transformers, there are always these names; tools and documents are not shown to the model.
+    given = {"messages": list(messages), "tools": None, "documents": None} | variables
+    run = render_here if template == CHAT_TEMPLATE else render_apart
     try:
-        text = _compile(template).render(
-            messages=list(messages), add_generation_prompt=add_generation_prompt, **variables
-        )
-    except (jinja2.TemplateError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise UserError(f"the chat template refused the messages: {error}") from None
-    if len(text) > MAX_RENDERED:
-        raise UserError(f"the conversation has {len(text)} characters; at most {MAX_RENDERED} are accepted")
-    return text
+        return run(template, given | {"add_generation_prompt": add_generation_prompt})
+    except TemplateError as error:
+        raise UserError(f"the chat template failed: {error}") from None
 
 
 def break_special(value: Any, special: Sequence[str]) -> Any:
