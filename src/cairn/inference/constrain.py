@@ -40,13 +40,14 @@ class Constraint:
     """What an answer must be. Make one with `regex`, `json_schema` or `json_object`; UserError when it is too large.
 
     >>> Constraint.regex("yes|no")
-    Constraint(kind='regex', text='yes|no')
+    Constraint(kind='regex', text='yes|no', compact=False)
     >>> Constraint.json_schema({"type": "integer"})
-    Constraint(kind='json', text='{"type": "integer"}')
+    Constraint(kind='json', text='{"type": "integer"}', compact=False)
     """
 
     kind: Literal["regex", "json"]
     text: str  # the pattern, or the schema as JSON
+    compact: bool = False  # of JSON: white space as json.dumps writes it, and nowhere else
 
     @classmethod
     def regex(cls, pattern: str) -> "Constraint":
@@ -63,8 +64,11 @@ class Constraint:
         return cls("regex", pattern)
 
     @classmethod
-    def json_schema(cls, schema: dict[str, Any]) -> "Constraint":
-        """The answer is JSON that is valid under `schema`; properties come in the schema's order."""
+    def json_schema(cls, schema: dict[str, Any], *, compact: bool = False) -> "Constraint":
+        """The answer is JSON that is valid under `schema`; properties come in the schema's order.
+
+        compact: no white space but ", " and ": ". A small model that has begun with spaces may go on with them.
+        """
         if not isinstance(schema, dict):
             raise UserError(f"a JSON schema is an object, got {type(schema).__name__}")
         if "x-guidance" in schema:
@@ -77,12 +81,12 @@ class Constraint:
         if len(text) > MAX_SCHEMA:
             raise UserError(f"the JSON schema has {len(text)} characters, at most {MAX_SCHEMA} are allowed")
         _check_work(parts)
-        return cls("json", text)
+        return cls("json", text, compact)
 
     @classmethod
-    def json_object(cls) -> "Constraint":
+    def json_object(cls, *, compact: bool = False) -> "Constraint":
         """The answer is any JSON object."""
-        return cls.json_schema({"type": "object"})
+        return cls.json_schema({"type": "object"}, compact=compact)
 
 
 def _parts(schema: dict[str, Any]) -> list[dict[str, Any]]:
@@ -158,7 +162,7 @@ class Grammars:
             pattern = llguidance.regex_to_lark(constraint.text, "d")  # Python may not know Unicode's newest digits
             name, rule = "regular expression", f"start: TEXT\nTEXT: {space}/{pattern}/"
         else:
-            name, rule = "JSON schema", f"start: {space}json\njson: %json {_with_options(constraint.text)}"
+            name, rule = "JSON schema", f"start: {space}json\njson: %json {_with_options(constraint)}"
         limits = llguidance.LLParserLimits(
             max_lexer_states=LEXER_STATES, initial_lexer_fuel=LEXER_FUEL, verbose_errors=False
         )
@@ -210,10 +214,13 @@ class Matcher:
         return self._state.is_accepting() and not np.delete(self.mask(), self._stops).any()
 
 
-def _with_options(schema: str) -> str:
+def _with_options(constraint: Constraint) -> str:
     """The schema with what `llguidance` needs to know: unknown keywords are errors, white space is bounded."""
-    options = {"lenient": False, "coerce_one_of": False, "whitespace_pattern": WHITE_SPACE}
-    return json.dumps({"x-guidance": options, **json.loads(schema)})
+    spaces: dict[str, Any] = {"whitespace_pattern": WHITE_SPACE}
+    if constraint.compact:
+        spaces = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    options = {"lenient": False, "coerce_one_of": False} | spaces
+    return json.dumps({"x-guidance": options, **json.loads(constraint.text)})
 
 
 def _vocabulary(tokenizer: "Tokenizer", stop_ids: frozenset[int]) -> Any:

@@ -72,7 +72,10 @@ class Engine:
         threads: int = 0,
     ):
         if not model.config.causal or model.config.encoder_layers or model.config.head == "none":
-            raise UserError(f"a {model.config.family} model does not generate text from left to right: take a decoder")
+            raise UserError(
+                f"a {model.config.family} model does not generate text from left to right: take a decoder "
+                "(texts as vectors: cairn.inference.embed, cairn serve DIR --embeddings THIS)"
+            )
         self.model, self.tokenizer, self.draft = model.eval(), tokenizer, draft
         parameter = model.embed.weight
         self.device = parameter.device

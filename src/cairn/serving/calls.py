@@ -4,8 +4,6 @@ A call is `<|call|>` and then {"name": ..., "arguments": {...}} (`cairn.tokenize
 special token, so the token is put at the end of the prompt and the object after it is constrained.
 """
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,14 +13,6 @@ from cairn.serving.protocol import Function
 from cairn.tokenizers import Tokenizer
 from cairn.tokenizers.chat import CALL
 
-# White space as in the calls that a model has learned from, and nowhere else: a small model would go on with it.
-LEARNED_FORM = {
-    "lenient": False,
-    "coerce_one_of": False,
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-}
 LITERAL = ("const", "enum", "default", "examples")  # keywords whose values are data and no schemas
 NAMES = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")  # keys are a person's words
 MAX_NESTING = 64
@@ -45,9 +35,8 @@ def call_constraint(functions: Sequence[Function]) -> Constraint:
         properties = {"name": {"const": function.name}, "arguments": {"$ref": f"#/$defs/{number}"}}
         form = {"type": "object", "properties": properties, "required": ["name", "arguments"]}
         forms.append(form | {"additionalProperties": False})
-    schema = {"anyOf": forms, "$defs": schemas}
-    checked = Constraint.json_schema(schema)
-    return dataclasses.replace(checked, text=json.dumps({"x-guidance": LEARNED_FORM, **schema}))
+    # White space as in the calls that a model has learned from, and nowhere else: a small model would go on with it.
+    return Constraint.json_schema({"anyOf": forms, "$defs": schemas}, compact=True)
 
 
 def _moved(schema: Any, root: str, depth: int = 0, *, names: bool = False) -> Any:

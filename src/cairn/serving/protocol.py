@@ -232,8 +232,8 @@ class ResponseFormat(Body):
     def constraint(self) -> Constraint | None:
         """UserError when the schema is too large."""
         if self.json_schema is not None:
-            return Constraint.json_schema(self.json_schema.schema_)
-        return Constraint.json_object() if self.type == "json_object" else None
+            return Constraint.json_schema(self.json_schema.schema_, compact=True)
+        return Constraint.json_object(compact=True) if self.type == "json_object" else None
 
 
 def _as_choice(value: Any) -> Any:
