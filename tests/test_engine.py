@@ -150,6 +150,21 @@ def test_a_conversation_goes_on_from_its_own_answer(model, tokenizer):
     assert following.cached_tokens == len(turn.ids) // PAGE * PAGE - (PAGE if len(turn.ids) % PAGE == 0 else 0)
 
 
+def test_what_another_model_computed_is_not_reused(tokenizer):
+    """Training goes on between two rollouts of one engine: the beginnings it knows are of the model before."""
+    model = lively(SHAPES["llama"])
+    engine = Engine(model, tokenizer)
+    prompt, params = list(range(40)), SamplingParams(max_tokens=8, ignore_eos=True)
+    engine.generate([prompt], params)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.7)
+    (after,) = engine.generate([prompt], params)
+    assert (after.cached_tokens, after.output_ids) == (0, greedy(model, prompt, 8))
+    assert engine.generate([prompt], params)[0].cached_tokens == 2 * PAGE
+    assert engine.pool.free == engine.pool.size
+
+
 def test_several_answers_to_one_prompt_read_it_once(model, tokenizer):
     engine = Engine(model, tokenizer)
     engine.scheduler.budget = 40

@@ -87,7 +87,7 @@ class Engine:
         self.pool = PagePool(pages)
         budget = STEP_TOKENS.get(self.device.type, STEP_TOKENS["cpu"])
         self.scheduler = Scheduler(self.pool, slots, max(budget, slots), reuse=reuse)
-        self._fast = FastDecoder(model)
+        self._fast, self._weights = FastDecoder(model), _weights_state(model)
         self.threads = threads or self._fastest_threads()
         self._grammars: Grammars | None = None
         self._ids = itertools.count()
@@ -191,6 +191,11 @@ class Engine:
         """Queue a request; `on_delta` is called with each of its pieces. Raises UserError when the prompt is empty, too long,
         or has ids outside the vocabulary, and when a constraint cannot be kept."""
         ids = self.prompt_ids(prompt)
+        if self._weights != (
+            now := _weights_state(self.model)
+        ):  # training went on: what was cached is of another model
+            self.pool.forget()
+            self._weights = now
         size = self.model.config.vocab_size
         beyond = next((i for i in params.logit_bias if i >= size), None)
         if beyond is not None:
@@ -369,6 +374,11 @@ def _scored(logits_KV: torch.Tensor, tokens: Sequence[int], top: int) -> list[To
     return [
         TokenLogprob(token, p, dict(zip(i, v))) for token, p, i, v in zip(tokens, own, ids.tolist(), values.tolist())
     ]
+
+
+def _weights_state(model: torch.nn.Module) -> list[tuple[int, int]]:
+    """Changes when a parameter is written to or replaced."""
+    return [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters()]
 
 
 def _free_memory(device: torch.device) -> int:

@@ -50,7 +50,7 @@ class PagePool:
             page = self._empty.pop()
         else:
             page, _ = self._idle.popitem(last=False)
-            self._forget(page)
+            self._forget_page(page)
         self._holders[page] = 1
         return page
 
@@ -104,10 +104,17 @@ class PagePool:
                 self._by_digest[digest] = pages[i]
             self._known[pages[i]] = _Known(digest, tokens)
 
+    def forget(self) -> None:
+        """No content is known any more: the model that made it has changed."""
+        self._by_digest.clear()
+        self._known.clear()
+        self._empty += self._idle
+        self._idle.clear()
+
     def _digest(self, before: bytes, tokens: tuple[int, ...]) -> bytes:
         return hashlib.blake2b(before + np.array(tokens, np.int64).tobytes(), key=self._key, digest_size=16).digest()
 
-    def _forget(self, page: int) -> None:
+    def _forget_page(self, page: int) -> None:
         known = self._known.pop(page)
         if self._by_digest.get(known.digest) == page:
             del self._by_digest[known.digest]
