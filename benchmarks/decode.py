@@ -2,9 +2,9 @@
 
     python benchmarks/decode.py [--quick] [--json FILE]
 
-Weights are random: the work is the same. Rows: one request (a 1M Llama, GPT-2 124M), 16 requests at once with prompts and
-answers of mixed lengths (`transformers` pads the batch and goes on until the longest is done), and the time to the first
-token of a short prompt that comes while a long one is being read.
+Weights are random: the work is the same. Rows: one request (a 1M Llama, GPT-2 124M); 16 requests at once with prompts and
+answers of mixed lengths (`transformers` pads the batch and goes on until the longest is done); guesses of several tokens at
+once; and the time to the first token of a short prompt that comes while a long one is being read.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import torch
 import transformers
 from measure import Row, interleaved, main, row
 
-from cairn.inference import Engine, SamplingParams
+from cairn.inference import Engine, Lookup, SamplingParams
 from cairn.models import Transformer, load, preset, save
 from cairn.tokenizers import train_tokenizer
 
@@ -82,6 +82,23 @@ def many_requests(pair: Pair, tokens: int, threads: int, goal: float, runs: int)
     return row(name, PEER + ", padded batch", total / ours, total / theirs, "tokens/s", goal, less_is_better=False)
 
 
+def guesses(pair: Pair, tokens: int, temperature: float, goal: float, runs: int) -> Row:
+    """Guesses by looking up what followed before, against none: greedy random weights repeat themselves, drawn tokens
+    never do."""
+    plain, guessing = (
+        Engine(pair.model, pair.tokenizer, slots=16, threads=1, reuse=False, draft=draft) for draft in (None, Lookup())
+    )
+    prompt = pair.prompt(16)
+    how = SamplingParams(max_tokens=tokens, ignore_eos=True, temperature=temperature, seed=1)
+    with_them, without = interleaved(
+        (lambda: guessing.generate([prompt], how), lambda: plain.generate([prompt], how)), runs
+    )
+    name = f"{pair.name}, guesses, text that {'never repeats' if temperature else 'repeats'}"
+    return row(
+        name, "the same without guesses", tokens / with_them, tokens / without, "tokens/s", goal, less_is_better=False
+    )
+
+
 def first_token(pair: Pair, length: int, threads: int, runs: int) -> Row:
     """A prompt of 8 tokens comes while one of `length` is read. The peer finishes reading the long one first."""
     engine = Engine(pair.model, pair.tokenizer, slots=16, threads=threads, reuse=False)
@@ -128,6 +145,9 @@ def measure(quick: bool) -> list[Row]:
                 rows.append(one_request(large, 64, threads, 1.5, 3))
                 rows.append(many_requests(large, 64, threads, 3, 2))
         torch.set_num_threads(1)
+        rows.append(guesses(small, 32 if quick else 256, 1.0, 0.9, runs))
+        if large is not None:
+            rows.append(guesses(large, 64, 0.0, 1.3, 3))
         rows.append(first_token(small, 256 if quick else 2000, 1, runs))
         if large is not None:
             rows.append(first_token(large, 1000, 1, 2))

@@ -202,9 +202,9 @@ def test_wrong_number_of_rows_is_refused():
 # --- guesses
 
 
-def definition(ids, size, tokens, limit):
+def definition(ids, size, tokens, least, limit):
     """What `NgramDraft` promises, by looking everywhere."""
-    for n in range(min(size, len(ids) - 1), 0, -1):
+    for n in range(min(size, len(ids) - 1), least - 1, -1):
         for start in range(len(ids) - n - 1, -1, -1):
             if ids[start : start + n] == ids[-n:]:
                 return ids[start + n : start + n + min(tokens, limit)]
@@ -212,18 +212,23 @@ def definition(ids, size, tokens, limit):
 
 
 @given(
-    st.lists(st.integers(0, 3), max_size=60), st.integers(1, 4), st.integers(1, 5), st.integers(0, 6), st.integers(1, 7)
+    st.lists(st.integers(0, 3), max_size=60),
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.integers(1, 2),
+    st.integers(0, 6),
+    st.integers(1, 7),
 )
 @settings(max_examples=150, deadline=None)
-def test_lookup_is_that_of_a_full_search(ids, size, tokens, limit, stride):
-    draft = NgramDraft(size=size, tokens=tokens)
+def test_lookup_is_that_of_a_full_search(ids, size, tokens, least, limit, stride):
+    draft = NgramDraft(size, tokens, least)
     for end in range(0, len(ids) + 1, stride):  # the answer grows by several tokens at a time
-        assert draft.propose(ids[:end], limit) == definition(ids[:end], size, tokens, limit)
+        assert draft.propose(ids[:end], limit) == definition(ids[:end], size, tokens, least, limit)
 
 
 def test_longest_match_wins_then_the_latest():
     assert NgramDraft(size=2, tokens=1).propose([1, 2, 7, 2, 8, 2, 9, 1, 2], 5) == [7]
-    assert NgramDraft(size=1, tokens=1).propose([1, 2, 7, 2, 8, 2, 9, 1, 2], 5) == [9]
+    assert NgramDraft(size=1, tokens=1, least=1).propose([1, 2, 7, 2, 8, 2, 9, 1, 2], 5) == [9]
     assert NgramDraft().propose([1, 2, 3], 5) == []
     assert NgramDraft().propose([], 5) == []
 

@@ -13,7 +13,7 @@ from cairn.models import PAGE, PagedCache, Segment, Transformer
 Ready = tuple[int, list[int], int]  # request id, its tokens so far, how many guesses are of use at most
 
 
-PASS_COST = 0.1  # of one more row in a pass of the model, as a part of the pass: measured 0.05 to 0.2
+PASS_COST = 0.2  # of one more row in a pass of the model, as a part of the pass: measured 0.05 (124M) to 0.3 (1M)
 
 
 class Draft(Protocol):

@@ -22,8 +22,9 @@ MEMORY, FORGET = 0.9, 0.02
 class NgramDraft:
     """Guess that the text goes on as it did the last time its latest tokens occurred (prompt lookup), for one request.
 
-    size: longest run of tokens that is looked up; shorter ones follow. tokens: guesses at most. Keeps an index of all
-    runs of the ids seen so far, so that a call costs only what is new; call it with the same growing list.
+    size: longest run of tokens that is looked up; shorter ones follow, down to `least`: what followed a single token is
+    seldom what follows now. tokens: guesses at most. Keeps an index of all runs of the ids seen so far, so that a call costs
+    only what is new; call it with the same growing list.
 
     >>> NgramDraft(size=2, tokens=3).propose([1, 2, 3, 4, 5, 1, 2], limit=8)
     [3, 4, 5]
@@ -31,16 +32,17 @@ class NgramDraft:
 
     size: int = 3
     tokens: int = 5
+    least: int = 2
     _after: dict[tuple[int, ...], int] = field(default_factory=dict, repr=False)  # run -> where it last went on
     _indexed: int = field(default=0, repr=False)
 
     def propose(self, ids: list[int], limit: int) -> list[int]:
         """At most `limit` guesses of what follows `ids`; [] when its end never occurred before."""
         for end in range(max(self._indexed, 1), len(ids)):
-            for n in range(1, min(self.size, end) + 1):
+            for n in range(self.least, min(self.size, end) + 1):
                 self._after[tuple(ids[end - n : end])] = end
         self._indexed = max(self._indexed, len(ids))
-        for n in range(min(self.size, len(ids) - 1), 0, -1):
+        for n in range(min(self.size, len(ids) - 1), self.least - 1, -1):
             start = self._after.get(tuple(ids[len(ids) - n :]))
             if start is not None:
                 return ids[start : start + max(0, min(self.tokens, limit))]
