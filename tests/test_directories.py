@@ -400,6 +400,15 @@ def test_fields_of_published_files_that_change_nothing():
     assert read_config(qwen).window == 0
     assert read_config(example("mistral") | {"sliding_window": None}).window == 0
     assert read_config(example("falcon") | {"auto_map": {"AutoModel": "x.y"}}) == read_config(example("falcon"))
+    assert read_config(example("llama") | {"is_llama_config": True, "transformers.js_config": {"kv_cache_dtype": "f"}})
+    assert read_config(example("qwen3_moe") | {"use_sliding_window": False, "max_window_layers": 48}).window == 0
+    assert read_config(example("bert") | {"pooler_fc_size": 768, "directionality": "bidi"}) == read_config(
+        example("bert")
+    )
+    wide = example("falcon")
+    assert read_config(wide | {"ff_factor": 4, "ffn_hidden_size": 4 * wide["hidden_size"]}) is not None
+    with pytest.raises(UserError, match="ff_factor"):
+        read_config(wide | {"ff_factor": 4, "ffn_hidden_size": 4 * wide["hidden_size"] + 1})
     assert read_config(example("gemma2") | {"cache_implementation": "hybrid", "hidden_act": "gelu"}) is not None
     assert (
         read_config(example("openai-gpt") | {"n_ctx": 512, "n_special": 0, "predict_special_tokens": True}) is not None
@@ -527,3 +536,33 @@ def test_published_models_have_the_size_they_are_known_for(name):
     fields, parameters = PUBLISHED[name]
     with torch.device("meta"):
         assert Transformer(read_config(COMMON | fields)).parameter_count() == parameters
+
+
+# --- where answers end
+
+
+@pytest.mark.parametrize(("said", "ends"), [([0, 11], {0, 11}), (11, {11}), (None, set()), ([11, 10**9], {11})])
+def test_ends_of_an_answer_are_those_of_generation_config(directory, said, ends):
+    change(directory, "generation_config.json", eos_token_id=said)
+    change(directory, "config.json", eos_token_id=12)
+    model, tokenizer = cairn.load(directory)
+    own = {tokenizer.eos_id, tokenizer.special.get("<|end|>")} - {None}
+    assert tokenizer.stop_ids == own | ends
+    cairn.save(directory / "again", model, tokenizer)
+    assert cairn.load(directory / "again")[1].stop_ids == tokenizer.stop_ids
+
+
+def test_ends_without_a_generation_config(directory):
+    (directory / "generation_config.json").unlink()
+    change(directory, "config.json", eos_token_id=[12, 13])
+    assert cairn.load(directory)[1].stop_ids >= {12, 13}
+    change(directory, "config.json", eos_token_id="12")
+    with pytest.raises(UserError, match="eos_token_id"):
+        cairn.load(directory)
+
+
+def test_a_decoder_that_looks_both_ways_is_refused(directory):
+    change(directory, "config.json", is_causal=False)
+    refused(directory, "is_causal")
+    change(directory, "config.json", is_causal=True)
+    cairn.load(directory)

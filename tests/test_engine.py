@@ -165,6 +165,25 @@ def test_what_another_model_computed_is_not_reused(tokenizer):
     assert engine.pool.free == engine.pool.size
 
 
+def test_weights_that_change_in_the_middle(tokenizer):
+    """What a request began under the old weights is not handed on under the new ones."""
+    model = lively(SHAPES["llama"])
+    engine = Engine(model, tokenizer)
+    prompt = list(range(40))
+    engine.submit(prompt, SamplingParams(max_tokens=30, ignore_eos=True))
+    for _ in range(5):
+        engine.step()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.7)
+    engine.submit([5], SamplingParams(max_tokens=1, ignore_eos=True))
+    drain(engine)
+    (after,) = engine.generate([prompt], SamplingParams(max_tokens=8, ignore_eos=True))
+    assert (after.cached_tokens, after.output_ids) == (0, greedy(model, prompt, 8))
+    engine.forget()
+    assert engine.generate([prompt], SamplingParams(max_tokens=1))[0].cached_tokens == 0
+
+
 def test_several_answers_to_one_prompt_read_it_once(model, tokenizer):
     engine = Engine(model, tokenizer)
     engine.scheduler.budget = 40
@@ -200,6 +219,40 @@ def test_those_who_generate_go_on_while_a_prompt_is_read(model, tokenizer):
         assert len(writer.output_ids) == done
 
 
+def test_a_prompt_that_fills_the_context(model, tokenizer):
+    engine = Engine(model, tokenizer, slots=1, positions=48)
+    params = SamplingParams(max_tokens=0, echo=True)
+    (scored,) = engine.generate([list(range(48))], params)
+    assert (len(scored.prompt_logprobs), scored.finish_reason) == (48, "length")
+
+
+def test_requests_cancelled_by_a_callback(model, tokenizer):
+    """Those that were to be served in the same step come out as cancelled, and nobody waits for them."""
+    engine = Engine(model, tokenizer)
+    params, requests = SamplingParams(max_tokens=20, ignore_eos=True), []
+    first = engine.submit([1, 2], params, on_delta=lambda delta: [engine.cancel(r) for r in requests])
+    requests += [engine.submit(list(range(n)), params) for n in (3, PAGE, 2 * PAGE + 1)]
+    drain(engine)
+    assert (first.finish_reason, len(first.output_ids)) == ("length", 20)
+    assert {(r.finish_reason, len(r.output_ids)) for r in requests} == {("cancelled", 0)}
+    assert engine.pool.free == engine.pool.size
+
+
+def test_a_callback_that_fails_does_not_count_a_prompt_twice(model, tokenizer):
+    engine = Engine(model, tokenizer)
+    engine.scheduler.budget = 60
+
+    def failing(delta):
+        raise RuntimeError("of the caller")
+
+    engine.submit([1], SamplingParams(max_tokens=1, ignore_eos=True), on_delta=failing)
+    echo = engine.submit(list(range(100)), SamplingParams(max_tokens=1, echo=True, ignore_eos=True))
+    with pytest.raises(RuntimeError, match="of the caller"):
+        engine.step()
+    drain(engine)
+    assert [t.id for t in echo.prompt_logprobs] == list(range(100))
+
+
 # --- speculation
 
 
@@ -216,6 +269,31 @@ def test_guesses_change_nothing_and_save_steps(small, tokenizer, temperature):
         assert stats.accepted_tokens <= stats.guessed_tokens
         if temperature == 0 and isinstance(draft, ModelDraft):
             assert stats.accepted_tokens == stats.guessed_tokens > 60
+
+
+def test_guesses_leave_prompts_their_share(small, tokenizer):
+    engine = Engine(small, tokenizer, slots=64, draft=ModelDraft(small, cost=0.01))
+    engine.scheduler.budget = 64
+    writers = [engine.submit([i, 7], SamplingParams(max_tokens=60, ignore_eos=True)) for i in range(20)]
+    for _ in range(5):
+        engine.step()
+    late = engine.submit(list(range(30)), SamplingParams(max_tokens=1, ignore_eos=True))
+    for _ in range(3):
+        engine.step()
+    assert late.finish_reason == "length"
+    assert not any(writer.finish_reason for writer in writers)
+
+
+def test_a_draft_with_room_for_few(small, tokenizer):
+    """More requests than the draft has pages for: the others go on without guesses."""
+    prompts, params = [[i, 5, 6] for i in range(6)], SamplingParams(max_tokens=20, ignore_eos=True)
+    draft = ModelDraft(small, requests=1, cost=0.01)
+    draft.pool = PagePool(3)
+    engine = Engine(small, tokenizer, draft=draft)
+    outputs = [o.output_ids for o in engine.generate(prompts, params)]
+    assert outputs == [greedy(small, prompt, 20) for prompt in prompts]
+    assert draft.pool.free == 3
+    assert engine.stats().accepted_tokens > 0
 
 
 def test_guesses_stop_where_the_answer_does(small, tokenizer):
@@ -299,6 +377,15 @@ def test_memory_decides_how_much_fits(small, tokenizer):
     assert (len(full.output_ids), full.finish_reason) == (8, "length")
     with pytest.raises(UserError, match="needs"):
         Engine(small, tokenizer, memory=page - 1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"slots": 0}, {"positions": -5}, {"positions": 1.5}, {"memory": -1}, {"threads": -1}, {"threads": 10**6}],
+)
+def test_sizes_that_make_no_sense(small, tokenizer, settings):
+    with pytest.raises(UserError, match=next(iter(settings))):
+        Engine(small, tokenizer, **settings)
 
 
 def test_encoders_do_not_generate(tokenizer):

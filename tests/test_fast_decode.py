@@ -320,3 +320,59 @@ def test_few_rows_linear_is_linear(rows, inputs, outputs, bias):
     found = few_rows_linear(x, weight, bias_O)
     torch.testing.assert_close(found, F.linear(x, weight, bias_O), rtol=1e-4, atol=1e-4)
     assert torch.equal(found[:1], few_rows_linear(x[:1], weight, bias_O))
+
+
+def _fewer_blocks(model):
+    model.blocks = model.blocks[:1]
+
+
+def _narrower(model):
+    for block in model.blocks:
+        part = block.feed_forward
+        for name in ("gate", "up"):
+            linear = getattr(part, name)
+            linear.weight = torch.nn.Parameter(linear.weight[:16].detach().clone())
+        part.down.weight = torch.nn.Parameter(part.down.weight[:, :16].detach().clone())
+
+
+def _own_forward(model):
+    attention = model.blocks[0].attention
+    attention.forward = lambda x, context: torch.zeros_like(x)
+
+
+def _parametrized(model):
+    class Doubled(torch.nn.Module):
+        def forward(self, weight):
+            return 2 * weight
+
+    torch.nn.utils.parametrize.register_parametrization(model.blocks[0].attention.q, "weight", Doubled())
+
+
+@pytest.mark.parametrize("change", [_fewer_blocks, _narrower, _own_forward, _parametrized])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_models_that_were_operated_on(change, when):
+    """A kernel reads what the configuration says: where the model is another, the model computes."""
+    model = built(ModelConfig(vocab_size=50, dim=16, layers=3, heads=2, kv_heads=1, ffn_dim=88, max_positions=20))
+    if when == "before":
+        change(model)
+    fast = FastDecoder(model)
+    cache = PagedCache(model.config, 4)
+    ids = torch.tensor([[1, 2, 3]])
+    if when == "after":
+        with torch.inference_mode():
+            fast.hidden(ids, cache.step([Segment([0], 0, 3)]))
+        change(model)
+    with torch.inference_mode():
+        expected = model.hidden(ids, cache.step([Segment([1], 0, 3)]))
+        found = fast.hidden(ids, cache.step([Segment([2], 0, 3)]))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_pages_of_all_positions_are_checked():
+    model = built(ModelConfig(vocab_size=50, dim=16, layers=1, heads=2, kv_heads=1, ffn_dim=20, max_positions=64))
+    cache = PagedCache(model.config, 2)
+    for segment in (Segment([10**7, 1], 16, 1), Segment([-3, 1], 16, 1)):
+        with pytest.raises(IndexError, match="outside"):
+            cache.step([segment])
+    with pytest.raises(ValueError, match="do not fit"):
+        cache.step([Segment([0], -1, 1)])

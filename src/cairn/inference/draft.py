@@ -5,6 +5,7 @@ from typing import Protocol
 
 import torch
 
+from cairn.core.compute import free_memory
 from cairn.core.errors import UserError
 from cairn.inference.pages import PagePool
 from cairn.inference.speculative import NgramDraft
@@ -68,19 +69,27 @@ class ModelDraft:
         return cls(draft, requests=requests, cost=cost)
 
     def __init__(self, model: Transformer, *, tokens: int = 4, requests: int = 64, cost: float = 2 * PASS_COST):
+        """requests: for how many at a time there is room, at most a quarter of the free memory; others go without guesses."""
         self.model, self.tokens, self.cost = model.eval(), tokens, cost
-        pages = requests * -(-model.config.max_positions // PAGE)
         parameter = model.embed.weight
+        affordable = free_memory(parameter.device) // 4 // PagedCache.page_bytes(model.config, parameter.dtype)
+        pages = max(1, min(requests * -(-model.config.max_positions // PAGE), affordable))
         self.cache = PagedCache(model.config, pages, device=parameter.device, dtype=parameter.dtype)
         self.pool = PagePool(pages)
         self._seen: dict[int, tuple[list[int], list[int]]] = {}  # request -> tokens in the cache, their pages
 
     @torch.inference_mode()
     def propose(self, requests: Sequence[Ready]) -> dict[int, list[int]]:
-        longest = self.model.config.max_positions
+        longest, free = self.model.config.max_positions, self.pool.free
         out: dict[int, list[int]] = {}
-        left = {r: min(self.tokens, limit, longest - len(ids)) for r, ids, limit in requests}
-        texts = {r: list(ids) for r, ids, _ in requests if left[r] > 0}
+        left: dict[int, int] = {}
+        texts: dict[int, list[int]] = {}
+        for request, ids, limit in requests:
+            left[request] = min(self.tokens, limit, longest - len(ids))
+            held = self._seen[request][1] if request in self._seen else []
+            needed = max(0, -(-(len(ids) + left[request]) // PAGE) - len(held))
+            if left[request] > 0 and needed <= free:
+                texts[request], free = list(ids), free - needed
         while texts:
             logits = self._advance(texts)
             for request, token in zip(list(texts), logits.argmax(-1).tolist()):

@@ -7,7 +7,6 @@ Shapes: N tokens of a step, R rows whose logits are wanted, V vocabulary.
 """
 
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cairn.core.compute import thread_counts
+from cairn.core.compute import free_memory, thread_counts
 from cairn.core.errors import UserError
 from cairn.inference.constrain import Grammars
 from cairn.inference.draft import Draft
@@ -30,6 +29,7 @@ from cairn.tokenizers import StreamDecoder, Tokenizer
 from cairn.tokenizers.chat import Message
 
 STEP_TOKENS = {"cpu": 256, "cuda": 4096}  # of a step: long enough for fast products, short enough for those who wait
+MOST_THREADS = 1024
 MEMORY_SHARE = 0.5  # of the free memory, for the cache, unless said otherwise
 
 
@@ -76,6 +76,11 @@ class Engine:
                 f"a {model.config.family} model does not generate text from left to right: take a decoder "
                 "(texts as vectors: cairn.inference.embed, cairn serve DIR --embeddings THIS)"
             )
+        for name, value, least in (("slots", slots, 1), ("positions", positions or 1, 1), ("memory", memory, 0)):
+            if not isinstance(value, int) or value < least:
+                raise UserError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if not isinstance(threads, int) or not 0 <= threads <= MOST_THREADS:
+            raise UserError(f"threads must be from 0 to {MOST_THREADS}, got {threads!r}")
         self.model, self.tokenizer, self.draft = model.eval(), tokenizer, draft
         parameter = model.embed.weight
         self.device = parameter.device
@@ -86,7 +91,7 @@ class Engine:
         self.cache = PagedCache(model.config, pages, device=self.device, dtype=self.dtype)
         self.pool = PagePool(pages)
         budget = STEP_TOKENS.get(self.device.type, STEP_TOKENS["cpu"])
-        self.scheduler = Scheduler(self.pool, slots, max(budget, slots), reuse=reuse)
+        self.scheduler = Scheduler(self.pool, slots, max(budget, 2 * slots), reuse=reuse)
         self._fast, self._weights = FastDecoder(model), _weights_state(model)
         self.threads = threads or self._fastest_threads()
         self._grammars: Grammars | None = None
@@ -97,7 +102,7 @@ class Engine:
     def _affordable_pages(self, slots: int, memory: int) -> int:
         page = PagedCache.page_bytes(self.model.config, self.dtype)
         wanted = slots * -(-self.positions // PAGE)
-        pages = min(wanted, (memory or int(_free_memory(self.device) * MEMORY_SHARE)) // page)
+        pages = min(wanted, (memory or int(free_memory(self.device) * MEMORY_SHARE)) // page)
         if pages < 1:
             raise UserError(
                 f"memory for the cache: one page of {PAGE} positions needs {page:,} bytes; give at least that"
@@ -171,6 +176,7 @@ class Engine:
     def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Iterator[Delta]:
         """The pieces of one completion as they come; closing the iterator cancels the request."""
         request = self.submit(prompt, params or SamplingParams())
+        threads = torch.get_num_threads()
         try:
             while request.finish_reason is None:
                 yield from (d for d in self.step() if d.request is request)
@@ -178,6 +184,7 @@ class Engine:
                 raise request.error
         finally:
             self.cancel(request)
+            torch.set_num_threads(threads)
 
     # --- one step at a time
 
@@ -231,6 +238,11 @@ class Engine:
         if min(ids) < 0 or max(ids) >= size:
             raise UserError(f"the prompt has token ids outside 0 .. {size - 1}")
         return ids
+
+    def forget(self) -> None:
+        """Reuse nothing that was computed until now. Done by itself when weights were trained or replaced; to be called after
+        a change that torch does not count (through `.data`, or a hook on a layer)."""
+        self.pool.forget()
 
     def cancel(self, request: Request) -> None:
         """Stop a request and free its pages. Does nothing for a finished one."""
@@ -307,6 +319,8 @@ class Engine:
             logits_RV = self.model.unembed(wanted_RD).float().cpu()
             likeliest_R = logits_RV.argmax(-1).tolist()
             for part, row in chosen:
+                if part.request.finish_reason is not None:  # cancelled by what another's `on_delta` did
+                    continue
                 # Guesses that were not kept lie beyond what counts as computed and are written over.
                 self.scheduler.done(part.request, part.count - len(part.guesses))
                 try:
@@ -358,6 +372,7 @@ class Engine:
         """Log-probabilities of the prompt's tokens that follow those of this step."""
         if request.computed == 0:
             request.prompt_logprobs = [TokenLogprob(request.prompt_ids[0], None)]
+        del request.prompt_logprobs[request.computed + 1 :]  # of a step that broke off
         following = request.prompt_ids[request.computed + 1 : request.computed + 1 + len(hidden_TD)]
         for start in range(0, len(following), 64):  # logits of 64 rows at a time: a vocabulary is wide
             part = following[start : start + 64]
@@ -377,12 +392,6 @@ def _scored(logits_KV: torch.Tensor, tokens: Sequence[int], top: int) -> list[To
 
 
 def _weights_state(model: torch.nn.Module) -> list[tuple[int, int]]:
-    """Changes when a parameter is written to or replaced."""
-    return [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters()]
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Changes when a parameter or buffer is replaced, or written to in place other than through `.data`."""
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]

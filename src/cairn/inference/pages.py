@@ -38,6 +38,7 @@ class PagePool:
         self._by_digest: dict[bytes, int] = {}
         self._known: dict[int, _Known] = {}
         self._key = os.urandom(32)
+        self.generation = 0  # of the model whose keys and values the pages hold
 
     @property
     def free(self) -> int:
@@ -106,6 +107,7 @@ class PagePool:
 
     def forget(self) -> None:
         """No content is known any more: the model that made it has changed."""
+        self.generation += 1
         self._by_digest.clear()
         self._known.clear()
         self._empty += self._idle

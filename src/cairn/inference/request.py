@@ -53,6 +53,7 @@ class Request:
     # Where it stands in the cache: tokens computed, and the pages that hold them.
     computed: int = 0
     pages: list[int] = field(default_factory=list)
+    generation: int = 0  # of the model that computed them
     _held: str = ""
 
     def __post_init__(self) -> None:

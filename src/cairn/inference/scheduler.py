@@ -39,7 +39,7 @@ class Scheduler:
         self.preemptions = self.cached_tokens = 0
 
     def add(self, request: Request) -> None:
-        if self._pages_for(len(request.prompt_ids) + 1) > self.pool.size:
+        if self._pages_for(len(request.prompt_ids)) > self.pool.size:
             raise UserError(
                 f"the prompt has {len(request.prompt_ids)} tokens, the cache holds {self.pool.size * PAGE}: shorten it"
             )
@@ -58,9 +58,13 @@ class Scheduler:
         self._admit()
         work: list[Work] = []
         budget = self.budget
-        for request in list(self.running):
-            if len(request.ids) - request.computed == 1 and request in self.running:
-                guessed = (guesses or {}).get(request.id, [])[: max(0, budget - 1)]
+        single = [r for r in self.running if len(r.ids) - r.computed == 1]
+        # Guesses take what the tokens of all and, while a prompt is being read, its share of the step leave.
+        room = budget - len(single) - (budget // 4 if len(single) < len(self.running) else 0)
+        for request in single:
+            if request in self.running:
+                guessed = (guesses or {}).get(request.id, [])[: max(0, room)]
+                room -= len(guessed)
                 if self._reserve(request, len(request.ids) + len(guessed), work):
                     work.append(Work(request, 1 + len(guessed), guessed))
                     budget -= 1 + len(guessed)
@@ -81,7 +85,7 @@ class Scheduler:
     def done(self, request: Request, count: int) -> None:
         """`count` more tokens of a request are in the cache."""
         request.computed += count
-        if self.reuse:
+        if self.reuse and request.generation == self.pool.generation:
             self.pool.remember(request.ids, request.pages, request.computed)
 
     def _pages_for(self, tokens: int) -> int:
@@ -96,12 +100,12 @@ class Scheduler:
             found = self.pool.find(request.ids) if self._may_reuse(request) else []
             request.pages = found
             # A place for the whole prompt and the first token of the answer, or it would be turned out again at once.
-            if self._pages_for(len(request.ids) + 1) - len(found) > self.pool.free and self.running:
+            if self._pages_for(len(request.ids) + 1) - len(found) > self.pool.free and self.running:  # alone, it fits
                 self._release(request)
                 return
             self.waiting.remove(request)
             self.running.append(request)
-            request.computed = len(found) * PAGE
+            request.computed, request.generation = len(found) * PAGE, self.pool.generation
             if not request.output_ids:
                 request.cached_tokens = request.computed
                 self.cached_tokens += request.computed

@@ -61,8 +61,8 @@ class PagedCache:
     def step(self, segments: Sequence[Segment]) -> "CacheStep":
         """Prepare one forward pass over the new tokens of several sequences, laid end to end: ids of shape (1, N)."""
         for segment in segments:
-            if (segment.start + segment.count) > len(segment.pages) * PAGE:
-                raise ValueError(f"{segment.start + segment.count} tokens do not fit {len(segment.pages)} pages")
+            if segment.start < 0 or (segment.start + segment.count) > len(segment.pages) * PAGE:
+                raise ValueError(f"{segment.start} + {segment.count} tokens do not fit {len(segment.pages)} pages")
         return CacheStep(self, segments)
 
     def copy_page(self, source: int, target: int) -> None:
@@ -81,6 +81,8 @@ class CacheStep:
         self.table_RP = np.zeros((len(segments), width), dtype=np.int64)
         for row, segment in zip(self.table_RP, segments):
             row[: len(segment.pages)] = segment.pages
+        if self.table_RP.min() < 0 or self.table_RP.max() >= cache.pages:  # kernels read where they are told to
+            raise IndexError(f"a page is outside the {cache.pages} of the cache: {self.table_RP.tolist()}")
         counts = np.array([s.count for s in segments])
         self.row_N = np.repeat(np.arange(len(segments)), counts)
         first = np.cumsum(counts) - counts

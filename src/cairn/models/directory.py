@@ -6,6 +6,7 @@ no pickle is read.
 """
 
 import platform
+import reprlib
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -229,13 +230,25 @@ def load(
 
 
 def load_tokenizer(path: Path | str, config: ModelConfig) -> Tokenizer:
-    """The directory's tokenizer, checked against the model's vocabulary."""
+    """The directory's tokenizer, checked against the model's vocabulary; its `ends` are those of generation_config.json (or
+    config.json), where models of other makers name the end of a turn."""
     tokenizer = Tokenizer.load(path)
+    tokenizer.ends = _ends(Path(path), config)
     if tokenizer.vocab_size > config.vocab_size:
         raise UserError(
             f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size}; they do not belong together"
         )
     return tokenizer
+
+
+def _ends(path: Path, config: ModelConfig) -> frozenset[int]:
+    generation = path / "generation_config.json"
+    name = generation if generation.exists() else path / "config.json"
+    found = read_object(name).get("eos_token_id")
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(type(i) is int for i in ids):
+        raise UserError(f"{name}: eos_token_id must be a token id or a list of them, got {reprlib.repr(found)}")
+    return frozenset(i for i in ids if 0 <= i < config.vocab_size)  # no token is beyond the vocabulary
 
 
 def read_record(path: Path | str) -> dict[str, Any]:

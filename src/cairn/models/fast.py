@@ -49,9 +49,10 @@ class FastDecoder:
             return False
         modules = [m for _, m in _inner_modules(model)]
         parameters = [p for m in modules for p in m.parameters(recurse=False)]
-        return all(type(m) in KNOWN for m in modules) and all(
-            p.dtype == torch.float32 and p.device.type == "cpu" and p.is_contiguous() for p in parameters
-        )
+        # A layer's own `forward` is put in the place of its class's by some tools.
+        plain = all(type(m) in KNOWN and "forward" not in m.__dict__ for m in modules)
+        numbers = all(p.dtype == torch.float32 and p.device.type == "cpu" and p.is_contiguous() for p in parameters)
+        return plain and numbers and _shapes(model) == _shapes(_as_configured(model.config))
 
     def hidden(self, ids_1N: torch.Tensor, step: Step) -> torch.Tensor:
         """The normalised residual stream (1, N, D) of the new tokens of a step, see `Transformer.hidden`.
@@ -63,6 +64,17 @@ class FastDecoder:
         if plan is None or not isinstance(step, CacheStep) or not plan.takes(step):
             return self.model.hidden(ids_1N, step)
         return plan.run(ids_1N, step)
+
+
+def _as_configured(config: ModelConfig) -> Transformer:
+    """A model without memory: the shapes that the kernel takes from the configuration."""
+    with torch.device("meta"):
+        return Transformer(config)
+
+
+def _shapes(model: Transformer) -> dict[str, torch.Size]:
+    """Of the parameters that `hidden` reads. A pruned model has others than its configuration says."""
+    return {name: p.shape for name, p in model.named_parameters() if not name.startswith(("unembed", "pooler"))}
 
 
 def _covers(config: ModelConfig) -> bool:
@@ -128,8 +140,12 @@ class _Plan:
         self.large = config.dim * config.ffn_dim >= THREADED
 
     def changed(self) -> bool:
-        """Has a parameter moved, or a module been put in another's place?"""
-        return self._find() != self._pointers or [held[name] for held, name in self._held] != self._modules
+        """Has a parameter moved, or a module or a `forward` been put in another's place?"""
+        return (
+            self._find() != self._pointers
+            or [held.get(name) for held, name in self._held] != self._modules
+            or any("forward" in m.__dict__ for m in self._modules)
+        )
 
     def takes(self, step: CacheStep) -> bool:
         return not (
@@ -180,7 +196,9 @@ class _Plan:
         self._run(begin, end, *fixed, part, parts)
 
     def _find(self) -> list[int]:
-        return [held[name].data_ptr() for held, name in self._where]
+        """Where the parameters lie; 0 for one that was taken away."""
+        found = (held.get(name) for held, name in self._where)
+        return [0 if parameter is None else parameter.data_ptr() for parameter in found]
 
     def _reach(self, positions: int) -> None:
         """Tables by position, for this many: cos and sin, and ALiBi's bias."""

@@ -1,5 +1,6 @@
 """Feed-forward layers: what a block computes at each position alone."""
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -12,7 +13,7 @@ from cairn.models.linear import Linear
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": F.silu,
     "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),  # what GPT-2 was trained with
+    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),  # what GPT-2 was trained with
     "relu": F.relu,
 }
 

@@ -27,10 +27,12 @@ class Linear(nn.Linear):
 def _few(x: torch.Tensor, weight: torch.Tensor) -> bool:
     return (
         x.numel() <= FEW_ROWS * weight.shape[1]
+        and type(x) is torch.Tensor  # not one that only traces shapes
         and x.dtype == torch.float32
         and weight.device.type == "cpu"
-        and not torch.compiler.is_compiling()
         and weight.is_contiguous()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
     )
 
 

@@ -42,6 +42,7 @@ class Tokenizer:
         shown: Iterable[str] = (),
     ):
         self.model, self.special, self.chat_template = model, dict(special or {}), chat_template
+        self.ends: frozenset[int] = frozenset()  # what a model's generation_config.json names besides
         self.names = {name: text for name, text in (names or {}).items() if text is not None}
         self.around = (tuple(around[0]), tuple(around[1]))
         self.strip_left, self.strip_right, self.shown = frozenset(strip_left), frozenset(strip_right), frozenset(shown)
@@ -120,8 +121,8 @@ class Tokenizer:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Ids that end an answer: the end of the text and, with a chat template of ours, the end of the turn."""
-        return frozenset(self.special[t] for t in {self.eos, chat.END_OF_TURN} if t in self.special)
+        """Ids that end an answer: the end of the text, the end of the turn of a chat template of ours, and `ends`."""
+        return self.ends | {self.special[t] for t in (self.eos, chat.END_OF_TURN) if t in self.special}
 
     def fingerprint(self) -> str:
         return self._fingerprint

@@ -25,6 +25,9 @@ INERT = {
     "quantization_config",  # read by quantization/, which knows the tensors it describes
     "auto_map",  # names of code beside the weights, which is never run
     "cache_implementation", "max_length",
+    # what other tools write: SmolLM's conversion, transformers.js, Unsloth, multilingual BERT's unused pooler
+    "is_llama_config", "transformers.js_config", "unsloth_version", "unsloth_fixed", "directionality", "pooler_fc_size",
+    "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type",
 }  # fmt: skip
 
 # Their names of activations -> ours.
@@ -148,6 +151,8 @@ class Family:
             values[entry.ours] = value = fields.take(entry.theirs, entry.kind, default, minimum=minimum)
             if entry.ours in ("layers", "encoder_layers") and value > MOST_LAYERS:
                 raise UserError(f"config.json: {entry.theirs} = {value} is more than {MOST_LAYERS} layers")
+        if "is_causal" in fields.left:  # transformers lets a decoder look both ways by it
+            fields.only("is_causal", self.fixed.get("causal", True))
         self.read(fields, values)
         for name, allowed in self.only.items():
             fields.only(name, *allowed)

@@ -16,6 +16,9 @@ _TWO_NORMS = {".input_layernorm.": ".ln_attn.", ".post_attention_layernorm.": ".
 
 def _read(fields: Fields, values: Values) -> None:
     values["ffn_dim"] = fields.take("ffn_hidden_size", int, 4 * values["dim"], minimum=1)
+    factor = fields.take("ff_factor", int, 0)  # Falcon 2 says the same twice
+    if factor and factor * values["dim"] != values["ffn_dim"]:
+        raise UserError(f"config.json: ff_factor = {factor} and ffn_hidden_size = {values['ffn_dim']} do not agree")
     biases = fields.take("bias", bool, False)
     values |= {"qkv_bias": biases, "out_bias": biases, "ffn_bias": biases}
     grouped = fields.take("new_decoder_architecture", bool, False)

@@ -61,6 +61,8 @@ def _read_qwen(fields: Fields, values: Values) -> None:
     values |= {"qkv_bias": bias, "out_bias": bias}
     window = fields.optional("sliding_window", int, 4096, minimum=1)
     values["window"] = (window or 0) if fields.take("use_sliding_window", bool, False) else 0
+    if not values["window"]:
+        fields.left.pop("max_window_layers", None)  # which layers have the window that none has
     if "num_local_experts" in fields.left:  # transformers 5 writes this name, published files have the other
         fields.left["num_experts"] = fields.left.pop("num_local_experts")
     settings = take_experts(
