@@ -166,3 +166,23 @@ def test_generate_with_beams_and_drafts(capsys, tmp_path, model_directory):
     code, _, err = run(capsys, "generate", model_directory, "x", "--beams", "2", "--temperature", "1")
     assert code == 2
     assert "--max-tokens" in err
+
+
+def test_generate_with_an_encoder(capsys, tmp_path, tokenizer):
+    import cairn
+    from cairn.models import EncoderDecoder, ModelConfig
+
+    config = ModelConfig(
+        family="t5", vocab_size=tokenizer.vocab_size, dim=16, layers=1, encoder_layers=1, heads=2, kv_heads=2, ffn_dim=20,
+        max_positions=64, positions="relative", score_scale=1.0, activation="relu", gated=False, norm_eps=1e-6,
+        logit_scale=16**-0.5,
+    )  # fmt: skip
+    cairn.save(tmp_path / "t5", EncoderDecoder(config).initialize(0), tokenizer)
+    report = tmp_path / "out.json"
+    code, out, err = run(capsys, "generate", tmp_path / "t5", "a text", "--max-tokens", "5", "--json", report)
+    assert (code, err) == (0, "")
+    assert out == json.loads(report.read_text())["text"] + "\n"
+    assert 0 < json.loads(report.read_text())["completion_tokens"] <= 5
+    code, _, err = run(capsys, "generate", tmp_path / "t5", "a text", "--temperature", "1")
+    assert code == 2
+    assert "--max-tokens" in err

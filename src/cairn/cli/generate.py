@@ -123,6 +123,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     params = read_sampling(arguments)
     prompt = arguments.prompt if arguments.prompt != "-" else _read_stdin()
+    if _has_encoder(arguments.model):
+        return _rewrite(arguments, prompt, params)
     slots = max(1, arguments.beams)
     engine = open_engine(arguments.model, arguments.threads, chat=arguments.chat, draft=arguments.draft, slots=slots)
     result: dict[str, Any] = {"prompt": prompt, "text": ""}
@@ -154,6 +156,36 @@ def _complete(engine: "Engine", prompt: str, params: "SamplingParams", result: d
         request = delta.request
         result["finish_reason"] = request.finish_reason
         result["prompt_tokens"], result["completion_tokens"] = len(request.prompt_ids), len(request.output_ids)
+
+
+def _has_encoder(directory: Path) -> bool:
+    from cairn.models.directory import read_model_config
+
+    return read_model_config(directory)[0].encoder_layers > 0
+
+
+def _rewrite(arguments: argparse.Namespace, prompt: str, params: "SamplingParams") -> None:
+    """What an encoder-decoder (T5, Marian) makes of the whole prompt, greedily."""
+    import torch
+
+    import cairn
+    from cairn.inference import SamplingParams
+    from cairn.models import EncoderDecoder
+
+    if arguments.chat or arguments.beams or arguments.draft or params != SamplingParams(max_tokens=params.max_tokens):
+        raise UserError("a model with an encoder answers greedily: of the options only --max-tokens goes with it")
+    model, tokenizer = cairn.load(arguments.model)
+    assert isinstance(model, EncoderDecoder)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    ids = tokenizer.encode(prompt, add_special=True)
+    # Marian's padding begins its answers and is likely ever after: its makers forbid it.
+    banned = {model.config.start_id} if model.config.family == "marian" else set()
+    stops = tokenizer.stop_ids
+    (written,) = model.generate(torch.tensor([ids]), params.max_tokens, stop_ids=stops, banned_ids=banned)
+    text = tokenizer.decode(written, skip_special=True)
+    write(text + "\n")
+    finish(arguments, {"prompt": prompt, "text": text, "prompt_tokens": len(ids), "completion_tokens": len(written)})
 
 
 def _beams(
