@@ -186,3 +186,24 @@ def test_generate_with_an_encoder(capsys, tmp_path, tokenizer):
     code, _, err = run(capsys, "generate", tmp_path / "t5", "a text", "--temperature", "1")
     assert code == 2
     assert "--max-tokens" in err
+
+
+@pytest.mark.parametrize(
+    "command", ["generate DIR x", "chat DIR", "inspect DIR --out OUT", "quantize DIR --bits 8 --out OUT"]
+)
+def test_an_encoder_is_told_apart(capsys, tmp_path, tokenizer, command):
+    import cairn
+    from cairn.models import ModelConfig, Transformer
+
+    config = ModelConfig(
+        family="bert", vocab_size=tokenizer.vocab_size, dim=16, layers=1, heads=2, kv_heads=2, ffn_dim=20,
+        max_positions=64, causal=False, norm="layernorm", norm_place="post", norm_eps=1e-12, final_norm=False,
+        positions="learned", embed_norm=True, token_types=2, qkv_bias=True, out_bias=True, activation="gelu",
+        gated=False, ffn_bias=True, head="none", pooler=True,
+    )  # fmt: skip
+    cairn.save(tmp_path / "bert", Transformer(config).initialize(0), tokenizer)
+    words = command.replace("DIR", str(tmp_path / "bert")).replace("OUT", str(tmp_path / "out")).split()
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "bert" in err
+    assert len(err.strip().splitlines()) == 1

@@ -15,7 +15,7 @@ from cairn.core.config import option, to_dict
 from cairn.core.errors import UserError
 from cairn.corpus import Corpus
 from cairn.corpus.skills import Item, Skills
-from cairn.models import load, weights_hash
+from cairn.models import check_decoder, load, weights_hash
 from cairn.tokenizers import Tokenizer
 from cairn.tokenizers.chat import Message
 from cairn.training import CausalLM, ExampleData, TrainConfig, train
@@ -81,6 +81,7 @@ def sft(config: SFTConfig, model: Path | str, corpus: Path | str, out: Path | st
 
     def build(run: Path):
         net, tokenizer = load(model)
+        check_decoder(net)
         items = skills_of(source).training(config.items, config.train.seed)
         examples = encode(tokenizer, conversations(items, config.multi_turn, config.train.seed))
         examples += replay(tokenizer, source, round(config.replay * len(examples)), config.train.seed)

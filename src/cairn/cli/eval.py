@@ -24,10 +24,12 @@ def run(arguments: argparse.Namespace) -> None:
     from cairn.core.compute import set_threads
     from cairn.corpus import Corpus
     from cairn.evaluation.stage import evaluate_model
+    from cairn.models import check_decoder
     from cairn.retrieval.tools import TOOLS
 
     corpus = Corpus(arguments.corpus)
     model, tokenizer = cairn.load(arguments.model)
+    check_decoder(model)
     set_threads(arguments.threads)
     tests = skills_of(corpus).test(arguments.per_skill, arguments.seed)
     result = evaluate_model(model, tokenizer, corpus, tests, TOOLS)

@@ -23,7 +23,7 @@ from cairn.inference.request import Delta, Output, Request, TokenLogprob
 from cairn.inference.sampling import Sampler, SamplingParams
 from cairn.inference.scheduler import Scheduler, Work
 from cairn.inference.speculative import DraftLength, verify
-from cairn.models import PAGE, PagedCache, Segment, Transformer
+from cairn.models import PAGE, PagedCache, Segment, Transformer, check_decoder
 from cairn.models.fast import FastDecoder
 from cairn.tokenizers import StreamDecoder, Tokenizer
 from cairn.tokenizers.chat import Message
@@ -71,11 +71,7 @@ class Engine:
         draft: Draft | None = None,
         threads: int = 0,
     ):
-        if not model.config.causal or model.config.encoder_layers or model.config.head == "none":
-            raise UserError(
-                f"a {model.config.family} model does not generate text from left to right: take a decoder "
-                "(texts as vectors: cairn.inference.embed, cairn serve DIR --embeddings THIS)"
-            )
+        check_decoder(model)
         for name, value, least in (("slots", slots, 1), ("positions", positions or 1, 1), ("memory", memory, 0)):
             if not isinstance(value, int) or value < least:
                 raise UserError(f"{name} must be a whole number of at least {least}, got {value!r}")

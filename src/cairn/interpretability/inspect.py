@@ -21,7 +21,7 @@ from cairn.interpretability.pictures import (
     lens_heatmap,
     token_labels,
 )
-from cairn.models import Transformer
+from cairn.models import Transformer, check_decoder
 from cairn.quantization import load
 from cairn.tokenizers import Tokenizer
 
@@ -45,6 +45,8 @@ def inspect_models(paths: Sequence[Path | str], text: str, out: Path | str, *, d
     out = Path(out)
     names = _names([Path(path) for path in paths])
     loaded = {name: load(path, device=pick_device(device)) for name, path in zip(names, paths)}
+    for model, _ in loaded.values():
+        check_decoder(model)
     models = {name: model for name, (model, _) in loaded.items()}
     last, tokenizer = loaded[names[-1]]
     ids_T = _encode(last, tokenizer, text)

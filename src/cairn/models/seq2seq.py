@@ -22,6 +22,16 @@ def build_model(config: ModelConfig) -> "Transformer | EncoderDecoder":
     return EncoderDecoder(config) if config.encoder_layers else Transformer(config)
 
 
+def check_decoder(model: nn.Module) -> None:
+    """Raises UserError unless the model predicts a text's next token: what base training, chat and evaluation need."""
+    config = model.config
+    if not config.causal or config.encoder_layers or config.head == "none":
+        raise UserError(
+            f"a {config.family} model does not generate text from left to right: take a decoder "
+            "(an encoder gives texts as vectors: cairn serve DIR --embeddings THIS)"
+        )
+
+
 class EncoderDecoder(nn.Module):
     """`model(ids_BS, decoder_ids_BT)` gives logits (B, T, V): position t of the decoder predicts its token t + 1.
 

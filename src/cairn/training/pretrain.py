@@ -8,7 +8,7 @@ from typing import Any
 from cairn.core.config import option, to_dict
 from cairn.core.errors import UserError
 from cairn.corpus import Corpus, write_shard
-from cairn.models import ModelConfig, Transformer, load, preset, weights_hash
+from cairn.models import ModelConfig, Transformer, check_decoder, load, preset, weights_hash
 from cairn.models.config import PRESETS
 from cairn.tokenizers import Tokenizer
 from cairn.training.causal import CausalLM, ShardData
@@ -52,6 +52,7 @@ def pretrain(
     def build(run: Path):
         if model is not None:
             net, _ = load(model)
+            check_decoder(net)
         else:
             net = Transformer(_fit(preset(config.preset), words, config.context)).initialize(config.train.seed)
         other = "domain" if config.part == "general" else "general"
