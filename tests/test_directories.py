@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -566,3 +567,9 @@ def test_a_decoder_that_looks_both_ways_is_refused(directory):
     refused(directory, "is_causal")
     change(directory, "config.json", is_causal=True)
     cairn.load(directory)
+
+
+def test_the_documentation_names_every_family():
+    text = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    named = {word for row in re.findall(r"^\| ([a-z0-9_, -]+) \|", text, re.M) for word in row.split(", ")}
+    assert named >= FAMILIES.keys()
