@@ -3,6 +3,7 @@
 import builtins
 import io
 import json
+import os
 import socket
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import cairn
+from cairn.cli.chat import Conversation
 from cairn.cli.main import main
 from taught import CONVERSATIONS, GREETING, taught
 
@@ -136,10 +138,15 @@ def test_a_stop_text_ends_an_answer(directory, capsys):
         (["serve", "DIR", "--port", "USED"], "choose another --port"),
         (["serve", "nowhere", "--port", "0"], "not a model directory"),
         (["serve", "DIR", "--slots", "0"], "--slots"),
+        (["serve", "DIR", "--slots", "100000000"], "--slots"),
+        (["serve", "DIR", "--threads", "-1"], "--threads"),
+        (["generate", "DIR", "x", "--threads", str(4 * (os.cpu_count() or 1) + 1)], "--threads"),
+        (["chat", "DIR"], "not UTF-8"),
     ],
 )
 def test_mistakes_are_one_line(directory, tmp_path, typed, capsys, monkeypatch, arguments, words):
     monkeypatch.delenv("CAIRN_API_KEY", raising=False)
+    monkeypatch.setattr("cairn.serving.server.serve", lambda *_: True)  # one that is let through must not run for ever
     typed(b"\xff\xfe\n")
     model, tokenizer = taught()
     plain = type(tokenizer)(tokenizer.model, tokenizer.special, names={"eos": tokenizer.eos})
@@ -152,3 +159,38 @@ def test_mistakes_are_one_line(directory, tmp_path, typed, capsys, monkeypatch, 
     assert printed.err.count("\n") == 1
     assert printed.err.startswith("cairn")
     assert words in printed.err
+
+
+def test_piped_questions_are_utf8_whatever_the_locale_says(directory, monkeypatch, capsys):
+    latin = io.TextIOWrapper(io.BytesIO("Grüße\n".encode("latin-1")), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdin", latin)
+    assert chat(directory) == 2
+    assert "not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_ctrl_c_before_an_answer_takes_the_question_back(call):
+    """The prompt is made twice: to see whether it fits, and for the engine."""
+    engine = cairn.Engine(*taught())
+    make, calls = engine.chat_prompt, 0
+
+    def interrupted(messages):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise KeyboardInterrupt
+        return make(messages)
+
+    engine.chat_prompt = interrupted
+    conversation = Conversation(engine, cairn.SamplingParams(max_tokens=60), None)
+    with pytest.raises(KeyboardInterrupt):
+        list(conversation.ask("one"))
+    assert conversation.messages == []
+    assert "".join(conversation.ask("Hello")) == GREETING
+    assert [message["role"] for message in conversation.messages] == ["user", "assistant"]
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_serve_ends_with_the_code_of_its_engine(directory, monkeypatch, failed):
+    monkeypatch.setattr("cairn.serving.server.serve", lambda *_: not failed)
+    assert main(["serve", str(directory), "--port", "0", "--threads", "1"]) == int(failed)

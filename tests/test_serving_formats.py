@@ -11,9 +11,9 @@ import pytest
 import cairn
 from cairn.core.errors import UserError
 from cairn.inference.constrain import Constraint
-from cairn.retrieval.tools import CALCULATOR_SCHEMA
+from cairn.retrieval.tools import CALCULATOR_SCHEMA, TOOLS
 from cairn.serving.calls import call_constraint
-from cairn.serving.protocol import Function
+from cairn.serving.parts import Function
 from live import HELLO, SUM, events, running
 from taught import GREETING, taught
 
@@ -165,6 +165,88 @@ def test_references_within_a_tools_schema_lead_where_they_led():
     assert value["arguments"]["at"] == "a"
     with pytest.raises(UserError, match="object"):
         call_constraint([Function(name="f", parameters={"type": "string"})])
+
+
+def test_the_root_of_a_tools_schema_may_have_an_id():
+    schema = {"$id": "https://example.org/s", "$defs": {"c": {"enum": ["a"]}}, "additionalProperties": False}
+    schema |= {"properties": {"c": {"$ref": "#/$defs/c"}, "$id": {"type": "boolean"}}, "required": ["c", "$id"]}
+    constraint = call_constraint([Function(name="f", parameters=schema)])
+    (output,) = cairn.Engine(*taught()).generate(["Hello"], cairn.SamplingParams(max_tokens=80, constraint=constraint))
+    arguments = json.loads(output.text)["arguments"]
+    assert arguments["c"] == "a"
+    assert arguments["$id"] in (True, False)  # a property of that name is no keyword
+    with pytest.raises(UserError, match="\\$id"):
+        call_constraint([Function(name="f", parameters={"properties": {"a": {"$id": "b", "type": "string"}}})])
+
+
+def scripted(text):
+    """An engine whose model says `text` wherever it may choose freely; a call in it begins with the call token."""
+    model, tokenizer = taught()
+    talk, found, call = text.partition("<|call|>")
+    script = [*tokenizer.encode(talk), *([tokenizer.special["<|call|>"]] if found else []), *tokenizer.encode(call)]
+    script.append(tokenizer.special["<|end|>"])
+    engine = cairn.Engine(model, tokenizer)
+    choose = engine._choose
+
+    def say(part, logits_KV, likeliest):
+        request = part.request
+        if request.params.constraint is not None:
+            return choose(part, logits_KV, likeliest)
+        said = len(request.ids) - len(tokenizer.encode_chat(HELLO, add_generation_prompt=True))
+        return [script[said]]
+
+    engine._choose = say
+    return engine
+
+
+def ask(text, **body):
+    with running(engine=scripted(text)) as base:
+        whole = httpx.post(f"{base}/v1/chat/completions", json={"messages": HELLO, **body}, timeout=20)
+        assert whole.status_code == 200, whole.text
+        with httpx.stream(
+            "POST", f"{base}/v1/chat/completions", json={"messages": HELLO, "stream": True, **body}, timeout=20
+        ) as response:
+            parts = [event["choices"][0] for event in events(response)]
+    choice = whole.json()["choices"][0]
+    streamed = [call for part in parts for call in part["delta"].get("tool_calls", [])]
+    assert "".join(part["delta"].get("content", "") for part in parts) == (choice["message"]["content"] or "")
+    calls = [call["function"] for call in choice["message"].get("tool_calls", [])]
+    assert [call["function"] for call in streamed] == calls
+    assert [part["finish_reason"] for part in parts if part["finish_reason"]] == [choice["finish_reason"]]
+    return choice["message"]["content"], calls, choice["finish_reason"]
+
+
+def test_only_what_was_offered_is_called():
+    said = 'Well <|call|>{"name": "calculator", "arguments": {"expression": "1+1"}}'
+    assert ask(said, tools=[tool("weather", {"type": "object"})]) == ("Well ", [], "stop")
+    assert ask(said, tools=[tool("weather", {"type": "object"}), CALCULATOR_SCHEMA])[2] == "tool_calls"
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "[-1e999]"])
+def test_arguments_that_are_no_json_are_no_call(value):
+    said = f'Well <|call|>{{"name": "paint", "arguments": {{"a": {value}}}}}'
+    assert ask(said, tools=[PAINT]) == ("Well ", [], "stop")
+
+
+def test_stop_strings_are_for_what_is_shown():
+    said = 'Well, well. <|call|>{"name": "paint", "arguments": {"a": "1+1"}}'
+    arguments = [{"name": "paint", "arguments": '{"a": "1+1"}'}]
+    assert ask(said, tools=[PAINT], stop=["1+1", "}", "name"]) == ("Well, well. ", arguments, "tool_calls")
+    assert ask(said, tools=[PAINT], stop=["1+1"], min_tokens=4)[1:] == (arguments, "tool_calls")
+    assert ask(said, tools=[PAINT], stop=[", w"]) == ("Well", [], "stop")
+    for limit in (6, 20):  # before and within the call
+        assert ask(said, tools=[PAINT], stop=["1+1"], max_tokens=limit)[1:] == ([], "length")
+
+
+def test_the_servers_own_calls_are_not_stopped_either():
+    with running(tools=TOOLS) as base:
+        body = {"messages": SUM, "temperature": 0, "stop": ["12*7", "}"]}
+        answer = httpx.post(f"{base}/v1/chat/completions", json=body, timeout=20).json()["choices"][0]
+        assert answer["message"]["content"] == "Let me see.It is 84."
+        stopped = httpx.post(f"{base}/v1/chat/completions", json=body | {"stop": "is 8"}, timeout=20).json()["choices"][
+            0
+        ]
+        assert (stopped["message"]["content"], stopped["finish_reason"]) == ("Let me see.It ", "stop")
 
 
 # --- JSON

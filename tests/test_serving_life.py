@@ -1,5 +1,8 @@
 """The server's life under load: figures, limits, slow requests, other sites, and its end."""
 
+import asyncio
+import contextlib
+import logging
 import os
 import signal
 import socket
@@ -7,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import httpx
 import pytest
@@ -14,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import cairn
 from cairn.core.errors import UserError
-from cairn.serving import ServerConfig
+from cairn.serving import ServerConfig, StoppedError, create_app, open_socket, serve, server
 from live import HELLO, LONG, events, metrics, running, wait_until
 from taught import taught
 
@@ -100,7 +104,8 @@ def test_smaller_bodies_when_asked_for():
 def test_only_named_origins_are_told_that_they_may():
     config = ServerConfig(origins=("https://friend.example",), grace=5)
     with running(keys=["k"], config=config) as base:
-        asking = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+        wanted = "authorization, content-type, x-stainless-lang"  # as OpenAI's client in a page sends
+        asking = {"access-control-request-method": "POST", "access-control-request-headers": wanted}
         friend = httpx.options(f"{base}/v1/completions", headers=asking | {"origin": "https://friend.example"})
         assert friend.status_code == 200
         assert friend.headers["access-control-allow-origin"] == "https://friend.example"
@@ -109,6 +114,8 @@ def test_only_named_origins_are_told_that_they_may():
         refused = httpx.get(f"{base}/v1/models", headers={"origin": "https://friend.example"})
         assert refused.status_code == 401  # being a friend is no key
         assert refused.headers["access-control-allow-origin"] == "https://friend.example"
+        assert refused.headers["access-control-expose-headers"] == "Retry-After"
+        assert friend.headers["access-control-allow-headers"] == wanted
     for wrong in ("*", "friend.example", "https://friend.example/page"):
         with pytest.raises(UserError, match="origin"):
             ServerConfig(origins=(wrong,))
@@ -154,7 +161,122 @@ def test_what_does_not_finish_in_time_is_told_so():
     assert rest[-1] == "data: [DONE]"
 
 
-def serve(directory, *options, **environment):
+@contextlib.asynccontextmanager
+async def asked(engine, **settings):
+    """The application without a socket: what is sent at once arrives at once."""
+    app = create_app(engine, "tiny", **settings)
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=30) as http,
+    ):
+        yield app.state.worker, http
+
+
+@pytest.mark.parametrize(
+    ("size", "let_in"),
+    [({}, 4), ({"n": 2}, 2), ({"prompt": ["a", "b"]}, 2), ({"n": 9}, 1)],  # more than may wait: when nothing else does
+)
+def test_what_arrives_during_one_step_is_counted_too(size, let_in):
+    engine, free = cairn.Engine(*taught(), slots=1), threading.Event()
+    step = engine.step
+    engine.step = lambda: (free.wait(20), step())[1]
+
+    async def ask():
+        async with asked(engine, config=ServerConfig(waiting=4)) as (worker, http):
+            body = {"prompt": "a", "max_tokens": 2} | size
+            sent = [asyncio.ensure_future(http.post("/v1/completions", json=body)) for _ in range(12)]
+            for _ in range(400):
+                if sum(task.done() for task in sent) >= 12 - let_in:
+                    break
+                await asyncio.sleep(0.005)
+            free.set()
+            answers = await asyncio.gather(*sent)
+            return Counter(answer.status_code for answer in answers), worker.waiting, worker.pending
+
+    assert asyncio.run(ask()) == ({200: let_in, 429: 12 - let_in}, 0, 0)
+
+
+def test_a_refused_prompt_does_not_wait_for_ever():
+    async def ask():
+        async with asked(cairn.Engine(*taught(), slots=1), config=ServerConfig(waiting=1)) as (worker, http):
+            bias = {"logit_bias": {"100000": 1}}  # found by the engine
+            codes = [(await http.post("/v1/completions", json={"prompt": "a"} | bias)).status_code for _ in range(3)]
+            return codes, worker.waiting, worker.pending
+
+    assert asyncio.run(ask()) == ([400] * 3, 0, 0)
+
+
+def test_an_embedding_request_that_was_let_in_runs_to_its_end():
+    """Between two of its batches the queue fills, and then the server is told to end."""
+
+    async def ask():
+        config = ServerConfig(waiting=2, grace=20)
+        async with asked(cairn.Engine(*taught(), slots=1), config=config) as (worker, http):
+            call, calls, pending = worker.call, 0, []
+
+            async def counting(function):
+                nonlocal calls
+                rows = await call(function)
+                calls += 1
+                pending.append(worker.pending)
+                if calls == 1:
+                    worker.waiting += 5
+                if calls == 2:
+                    assert (await http.post("/v1/embeddings", json={"input": "a"})).status_code == 429
+                    worker.drain()
+                return rows
+
+            worker.call = counting
+            texts = ["a" * n for n in (1, 40, 120)]
+            answer = await http.post("/v1/embeddings", json={"input": texts})
+            assert (await http.post("/v1/embeddings", json={"input": "a"})).status_code == 503
+            worker.waiting -= 5
+            return answer.status_code, calls, pending, worker.pending, worker.waiting
+
+    status, calls, pending, *left = asyncio.run(ask())
+    assert (status, calls, left) == (200, 3, [0, 0])
+    assert pending == [1] * 3  # the worker does not end while there is more to come
+
+
+def test_a_server_whose_engine_ended_ends_too(caplog):
+    engine = cairn.Engine(*taught())
+
+    def broken():
+        raise MemoryError("no room for figures")
+
+    caplog.set_level(logging.WARNING, "asyncio")  # and put back after the test
+    app = create_app(engine, "tiny")
+    opened = open_socket("127.0.0.1", 0)
+    address, outcome = server.url(opened), []
+    runner = threading.Thread(target=lambda: outcome.append(serve(app, opened, 5)))
+    with caplog.at_level(logging.ERROR):
+        runner.start()
+        wait_until(lambda: httpx.get(f"{address}/health").status_code == 200)
+        engine.stats = broken
+        answer = httpx.post(f"{address}/v1/completions", json={"prompt": "a"}, timeout=20)
+        runner.join(20)
+    assert answer.status_code == 503
+    assert outcome == [False]
+    assert "no room for figures" in caplog.text
+    # asyncio warns of each piece that is sent to a client who has left.
+    assert not logging.getLogger("asyncio").isEnabledFor(logging.WARNING)
+
+
+def test_nobody_waits_for_a_thread_that_has_ended():
+    async def ask():
+        async with asked(cairn.Engine(*taught())) as (worker, _):
+            job = worker.job(1)
+            await worker.stop(0)
+            for late in (worker.call(list), job.add([(0, [1], cairn.SamplingParams())])):
+                with pytest.raises(StoppedError):
+                    await asyncio.wait_for(late, 5)
+            return worker.pending, worker.waiting
+
+    assert asyncio.run(ask()) == (0, 0)
+
+
+def start(directory, *options, **environment):
     command = [
         sys.executable,
         "-m",
@@ -176,7 +298,7 @@ def serve(directory, *options, **environment):
 def test_the_command_serves_and_ends_by_sigterm(model_directory, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("one\ntwo\n")
-    process, base = serve(model_directory, "--name", "pebble", "--api-key-file", str(keys), "--grace", "20")
+    process, base = start(model_directory, "--name", "pebble", "--api-key-file", str(keys), "--grace", "20")
     try:
         headers = {"authorization": "Bearer two"}
         assert httpx.get(f"{base}/v1/models").status_code == 401

@@ -129,6 +129,55 @@ def test_large_conversations_pass_the_pipe():
         render("{{ messages[0].content * 20 }}", [{"role": "user", "content": content}])
 
 
+def test_an_interruption_does_not_leave_an_answer_for_the_next_conversation(monkeypatch):
+    """The first byte is written and the answer is on its way; then Ctrl-C."""
+    first, second = ([{"role": "user", "content": name}] for name in ("first", "second"))
+    template = "{{ messages[0].content }}"
+    assert render(template, first) == "first"
+    exchange = templates._exchange
+
+    def interrupted(child, line, seconds=None):
+        child.stdin.write(line)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(templates, "_exchange", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        render(template, first)
+    monkeypatch.setattr(templates, "_exchange", exchange)
+    assert render(template, second) == "second"
+
+
+def test_a_process_with_many_descriptors_renders_too():
+    resource = pytest.importorskip("resource", reason="this system has no such limits")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1400:
+        pytest.skip("so many descriptors are not allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1400), hard))
+    templates._process.stop()
+    files = []
+    try:
+        files += [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+        assert render("{{ messages | length }}", MESSAGES) == "5"
+    finally:
+        for file in files:
+            os.close(file)
+        templates._process.stop()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), ValueError("filedescriptor out of range")])
+def test_a_renderer_that_cannot_start_is_one_line(monkeypatch, error):
+    def refuse(*_arguments, **_options):
+        raise error
+
+    templates._process.stop()
+    monkeypatch.setattr(templates.subprocess, "Popen", refuse)
+    with pytest.raises(UserError, match="the process that renders it failed"):
+        render("a", MESSAGES)
+    monkeypatch.undo()
+    assert render("a", MESSAGES) == "a"
+
+
 def test_our_own_template_needs_no_process(monkeypatch):
     monkeypatch.setattr("cairn.tokenizers.chat.render_apart", None)
     assert render(CHAT_TEMPLATE, [{"role": "user", "content": "a"}]) == "<|user|>a<|end|>"

@@ -80,8 +80,8 @@ def _typed() -> Iterator[str]:
 
 def _piped() -> Iterator[str]:
     try:
-        for line in sys.stdin:
-            yield line.strip()
+        for line in sys.stdin.buffer:  # as text it would be read by the machine's locale
+            yield line.decode("utf-8").strip()
     except UnicodeDecodeError:
         raise UserError("standard input is not UTF-8 text") from None
 
@@ -99,17 +99,19 @@ class Conversation:
         self.messages = list(self.start)
 
     def ask(self, question: str) -> Iterator[str]:
-        """The answer as it comes. A question that does not fit is taken back, with a UserError."""
+        """The answer as it comes. A question that got no answer is taken back: it does not fit (UserError), or Ctrl-C
+        came before the first step."""
         from cairn.retrieval.tools import TOOLS
         from cairn.serving.turns import answer, fit
 
         self.messages.append({"role": "user", "content": question})
         try:
             dropped = fit(self.engine, self.messages, min(self.params.max_tokens, self.engine.positions // 2))
-        except UserError:
-            self.messages.pop()
+            if dropped and not self.told:
+                self.told = True
+                say(f"the context of {self.engine.positions} tokens is full: the oldest turns are dropped from now on")
+            yield from answer(self.engine, self.messages, self.params, TOOLS)
+        except BaseException:
+            if self.messages[-1]["role"] == "user":
+                self.messages.pop()
             raise
-        if dropped and not self.told:
-            self.told = True
-            say(f"the context of {self.engine.positions} tokens is full: the oldest turns are dropped from now on")
-        yield from answer(self.engine, self.messages, self.params, TOOLS)

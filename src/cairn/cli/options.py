@@ -1,14 +1,17 @@
 """What several commands share: settings from a recipe file and the command line, threads, tables and their JSON."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cairn.core.config import add_options, from_dict, read_options, read_toml
+from cairn.core.errors import UserError
 from cairn.core.files import write_json
 
 T = TypeVar("T")
+THREADS_PER_CORE = 4
 
 
 def add_settings(parser: argparse.ArgumentParser, base: Any) -> None:
@@ -26,8 +29,23 @@ def read_settings(arguments: argparse.Namespace, base: T) -> T:
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="CPU threads; 0 measures what is fastest now"
+        "--threads",
+        type=int,
+        action=_Threads,
+        default=0,
+        metavar="N",
+        help="CPU threads; 0 measures what is fastest now",
     )
+
+
+class _Threads(argparse.Action):
+    """More threads than a few for each core only cost time, and far more than that end the process."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        most = THREADS_PER_CORE * (os.cpu_count() or 1)
+        if not 0 <= values <= most:
+            raise UserError(f"--threads must be from 0 to {most}, got {values}")
+        setattr(namespace, self.dest, values)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from cairn.cli.options import add_settings, add_threads, read_settings
 from cairn.core.errors import UserError
 
+MAX_SLOTS = 4096
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from cairn.serving.config import ServerConfig
@@ -43,14 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_threads(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int:
+    """The exit code: 1 when the server ended because its engine failed."""
     from cairn.serving.config import ServerConfig
     from cairn.serving.server import check_host, names_of, open_socket, read_keys, serve, url
 
     config = read_settings(arguments, ServerConfig())
     keys = [] if arguments.no_key else read_keys(arguments.api_key_file)
-    if arguments.slots < 1:
-        raise UserError("--slots must be at least 1")
+    if not 1 <= arguments.slots <= MAX_SLOTS:
+        raise UserError(f"--slots must be from 1 to {MAX_SLOTS}, got {arguments.slots}")
     check_host(arguments.host, keys, arguments.no_key)
     # What can go wrong at once is asked for before a model is loaded, which may take minutes.
     with open_socket(arguments.host, arguments.port) as opened:
@@ -73,4 +76,4 @@ def run(arguments: argparse.Namespace) -> None:
         print(
             f"serving {arguments.model} at {url(opened)} (OpenAI base URL {url(opened)}/v1); Ctrl-C ends it", flush=True
         )
-        serve(app, opened, config.grace)
+        return 0 if serve(app, opened, config.grace) else 1

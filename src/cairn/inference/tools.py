@@ -1,6 +1,7 @@
 """Conversations in which the assistant may call tools: find the call, run the tool, let the assistant go on."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,19 @@ def parse_tool_call(text: str) -> ToolCall | None:
     if not found:
         return None
     try:
-        value = json.loads(body)
+        value = json.loads(body, parse_constant=_finite, parse_float=_finite)
         name, arguments = value["name"], value["arguments"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return ToolCall(name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
+
+
+def _finite(text: str) -> float:
+    """A number of the call. NaN, Infinity and 1e999 are none in JSON, and whoever receives the call could not read them."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number of JSON")
+    return value
 
 
 def assistant_message(text: str) -> Message:
@@ -36,7 +45,7 @@ def assistant_message(text: str) -> Message:
     call = parse_tool_call(text)
     if call is None:
         return {"role": "assistant", "content": text}
-    function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
+    function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False, allow_nan=False)}
     content = text.partition(CALL)[0]
     return {"role": "assistant", "content": content, "tool_calls": [{"type": "function", "function": function}]}
 

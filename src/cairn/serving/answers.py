@@ -21,9 +21,10 @@ from cairn.core.errors import UserError
 from cairn.inference import Engine, TokenLogprob, ToolCall
 from cairn.inference.tools import Tool
 from cairn.serving.config import ServerConfig
-from cairn.serving.errors import CLIENT_GONE, ApiError, Json, SlowError, StoppedError, api_error
+from cairn.serving.errors import CLIENT_GONE, ApiError, Json, SlowError, StoppedError, api_error, shortened
+from cairn.serving.job import Event, Item, Job
 from cairn.serving.protocol import GenerationRequest
-from cairn.serving.worker import Event, Item, Job, Worker
+from cairn.serving.worker import Worker
 
 T = TypeVar("T")
 
@@ -42,13 +43,19 @@ class Served:
 
     def check_model(self, name: str | None) -> None:
         if name is not None and name != self.model_name:
-            message = f"the model {name!r} is not served here; {self.model_name!r} is"
+            message = f"the model {shortened(name)!r} is not served here; {self.model_name!r} is"
             raise ApiError(404, message, param="model", code="model_not_found")
 
     def check_length(self, ids: list[int], param: str) -> None:
         if len(ids) > self.engine.positions:
             message = f"the prompt has {len(ids)} tokens, the model takes at most {self.engine.positions}: shorten it"
             raise ApiError(400, message, param=param, code="context_length_exceeded")
+
+    def check_ids(self, ids: list[int], param: str) -> None:
+        size = self.engine.model.config.vocab_size
+        if ids and not (min(ids) >= 0 and max(ids) < size):
+            message = f"{param}: there are token ids outside 0 .. {size - 1}"
+            raise ApiError(400, message, param=param, code="invalid_value")
 
 
 @dataclass
@@ -117,7 +124,7 @@ async def respond(request: Request, body: GenerationRequest, served: Served, ans
     identity = {"id": answer.prefix + uuid.uuid4().hex, "created": int(time.time()), "model": served.model_name}
     items = answer.items()
     with contextlib.ExitStack() as stack:
-        job = stack.enter_context(served.worker.job())
+        job = stack.enter_context(served.worker.job(len(items)))
         await job.add(items)
         if body.stream:
             envelope = identity | {"object": answer.chunk_kind}

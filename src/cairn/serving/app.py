@@ -69,8 +69,14 @@ def create_app(
     app.state.worker = worker
     app.add_middleware(Guard, keys=keys, hosts=None if keys else hosts, largest=config.body_mib << 20)
     if config.origins:  # outside the guard: a browser asks for permission without the key
-        names = ["authorization", "content-type"]
-        app.add_middleware(CORSMiddleware, allow_origins=config.origins, allow_methods=["*"], allow_headers=names)
+        # Clients send headers of their own (x-stainless-* is OpenAI's) and must be able to read when to come back.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After"],
+        )
     app.add_middleware(CountRequests, metrics=worker.metrics)
     kinds = (ApiError, RequestValidationError, HTTPException, UserError, BusyError, SlowError, StoppedError, Exception)
     for kind in kinds:
@@ -159,4 +165,5 @@ def _add_other_routes(app: FastAPI, served: Served) -> None:
     @app.post("/detokenize")
     async def detokenize(body: DetokenizeRequest) -> Response:
         served.check_model(body.model)
-        return Json({"prompt": tokenizer.decode(body.tokens)})
+        served.check_ids(body.tokens, "tokens")
+        return Json({"prompt": await asyncio.to_thread(tokenizer.decode, body.tokens)})

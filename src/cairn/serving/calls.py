@@ -9,7 +9,7 @@ from typing import Any
 
 from cairn.core.errors import UserError
 from cairn.inference.constrain import Constraint
-from cairn.serving.protocol import Function
+from cairn.serving.parts import Function
 from cairn.tokenizers import Tokenizer
 from cairn.tokenizers.chat import CALL
 
@@ -47,6 +47,11 @@ def _moved(schema: Any, root: str, depth: int = 0, *, names: bool = False) -> An
         return [_moved(inner, root, depth + 1) for inner in schema]
     if not isinstance(schema, dict):
         return schema
+    if not names and "$id" in schema:
+        if depth:
+            raise UserError("a tool's parameters have $id in an inner schema, which is not supported: leave it out")
+        # References with # lead to the same place without it; those that spell the name out find nothing and are refused.
+        schema = {key: value for key, value in schema.items() if key != "$id"}
     moved = {}
     for key, value in schema.items():
         if not names and key == "$ref" and isinstance(value, str) and value.startswith("#"):

@@ -11,21 +11,26 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from cairn.core.errors import UserError
 from cairn.inference import SamplingParams, ToolCall, assistant_message, run_tool
 from cairn.inference.tools import Tool
 from cairn.serving.answers import Answer, Piece, Served, Usage
 from cairn.serving.calls import call_constraint, call_ids
+from cairn.serving.errors import ApiError
+from cairn.serving.job import Event, Item, Job
 from cairn.serving.logprobs import chat_logprobs
 from cairn.serving.protocol import ChatRequest
 from cairn.serving.turns import ROUNDS, CallFilter
-from cairn.serving.worker import Event, Item, Job
 from cairn.tokenizers.chat import CALL, Message
 
 
 async def read_conversation(served: Served, body: ChatRequest) -> tuple[list[Message], list[int]]:
     """The messages and their ids. Special tokens' letters in them stay letters (`Engine.chat_prompt`)."""
     messages = [m.message() for m in body.messages]
-    prompt = await asyncio.to_thread(served.engine.chat_prompt, messages)
+    try:
+        prompt = await asyncio.to_thread(served.engine.chat_prompt, messages)
+    except UserError as error:  # the chat template refuses them
+        raise ApiError(400, str(error), param="messages", code="invalid_value") from None
     served.check_length(prompt, "messages")
     return messages, prompt
 
@@ -77,9 +82,11 @@ class _Turn:
         self.hide = bool(body.tools or served.tools)
         self.shown = CallFilter()
         self.used = self.rounds = 0  # tokens generated, tools run
-        # A strict function's call is stopped where it begins, and goes on under the constraint.
-        self.checked = any(function.strict for function in body.offered) and not body.forced
-        self.in_checked_call = bool(body.forced)
+        # A call is stopped where it begins when it goes on otherwise than text: a strict function's under its constraint,
+        # any other without the request's stop strings, which are for what is shown.
+        self.strict = any(function.strict for function in body.offered) and not body.forced
+        self.split = self.strict or (self.hide and bool(body.stop) and not body.forced)
+        self.in_call = bool(body.forced)
         self.call_ids = call_ids(served.engine.tokenizer)
         if body.forced:
             self.shown.push(CALL)
@@ -88,19 +95,23 @@ class _Turn:
         fits = max(1, self.served.engine.positions - len(prompt))
         limit = fits if self.body.limit is None else self.body.limit - self.used
         logprobs = self.body.top_logprobs if self.body.logprobs else None
-        if self.in_checked_call:  # stop strings are for text
-            constraint = call_constraint(self.body.offered)
-            return self.body.sampling(self.index, limit, logprobs=logprobs, stop=(), constraint=constraint)
-        constraint = None if self.body.response_format is None else self.body.response_format.constraint()
-        stop = (*self.body.stop, CALL) if self.checked else None
-        return self.body.sampling(self.index, limit, logprobs=logprobs, stop=stop, constraint=constraint)
+        constraint, stop = None, None
+        if self.in_call:
+            constraint, stop = call_constraint(self.body.offered) if self.strict or self.body.forced else None, ()
+        elif self.body.response_format is not None:
+            constraint = self.body.response_format.constraint()
+        if self.split and not self.in_call:
+            stop = (*self.body.stop, CALL)
+        return self.body.sampling(
+            self.index, limit, logprobs=logprobs, stop=stop, used=self.used, constraint=constraint
+        )
 
     async def take(self, job: Job, event: Event) -> Piece:
         """What the client gets of an event."""
         delta = event.delta
         self.used += len(delta.tokens)
         hidden = frozenset() if self.body.ignore_eos else self.served.engine.tokenizer.stop_ids
-        if self.checked:
+        if self.split:
             hidden |= frozenset(self.call_ids)
         tokens = [t for t in event.logprobs if t.id not in hidden]
         if not self.hide:
@@ -109,9 +120,9 @@ class _Turn:
         piece = Piece(self.index, text, [] if self.shown.in_call else tokens)
         if delta.finish_reason is None:
             return piece
-        if self._begins_checked_call(event):
+        if self._begins_call(event):
             piece.text += self.shown.push(CALL)
-            if not await self._write_checked_call(job, event):
+            if not await self._write_call(job, event):
                 piece.finish_reason = "length"
             return piece
         rest, call = self.shown.finish()
@@ -119,21 +130,21 @@ class _Turn:
         if call is not None and self.tools and await self._go_on(job, call):
             return piece
         piece.finish_reason = delta.finish_reason
-        if call is not None and self.body.offered:
+        if call is not None and any(function.name == call.name for function in self.body.offered):
             piece.call, piece.finish_reason = call, "tool_calls"
         return piece
 
-    def _begins_checked_call(self, event: Event) -> bool:
-        if not self.checked or self.in_checked_call:
+    def _begins_call(self, event: Event) -> bool:
+        if not self.split or self.in_call:
             return False
         return event.delta.request.output_ids[-len(self.call_ids) :] == self.call_ids
 
-    async def _write_checked_call(self, job: Job, event: Event) -> bool:
-        """Go on under the constraint; False when no token or room is left."""
+    async def _write_call(self, job: Job, event: Event) -> bool:
+        """Go on within the call; False when no token or room is left."""
         prompt = [*event.delta.request.prompt_ids, *event.delta.request.output_ids]
         if len(prompt) >= self.served.engine.positions or self._limit_reached():
             return False
-        self.in_checked_call = True
+        self.in_call = True
         await job.add([(self.index, prompt, self.params(prompt))])
         return True
 
@@ -150,11 +161,11 @@ class _Turn:
         if len(prompt) > self.served.engine.positions:
             return False
         self.rounds += 1
-        self.shown = CallFilter()
+        self.shown, self.in_call = CallFilter(), False
         await job.add([(self.index, prompt, self.params(prompt))])
         return True
 
 
 def _call_body(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
+    function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False, allow_nan=False)}
     return {"id": "call_" + uuid.uuid4().hex, "type": "function", "function": function}

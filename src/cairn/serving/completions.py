@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from cairn.serving.answers import Answer, Piece, Served, Usage
+from cairn.serving.errors import ApiError
+from cairn.serving.job import Item, Job
 from cairn.serving.logprobs import CompletionLogprobs
 from cairn.serving.protocol import CompletionRequest
-from cairn.serving.worker import Item, Job
 
 
 @dataclass(frozen=True)
 class Prompt:
     ids: list[int]
     added: int  # how many of them the server put in front
-    text: str
+    text: str  # for echo
 
 
 async def read_prompts(served: Served, body: CompletionRequest) -> list[Prompt]:
@@ -28,8 +29,12 @@ async def read_prompts(served: Served, body: CompletionRequest) -> list[Prompt]:
             ids = bos + await asyncio.to_thread(tokenizer.encode, prompt)  # megabytes of text take a while
             prompts.append(Prompt(ids, len(bos), prompt))
         else:
-            prompts.append(Prompt(prompt, 0, tokenizer.decode(prompt)))
+            served.check_ids(prompt, "prompt")
+            text = await asyncio.to_thread(tokenizer.decode, prompt) if body.echo else ""
+            prompts.append(Prompt(prompt, 0, text))
         served.check_length(prompts[-1].ids, "prompt")
+        if not prompts[-1].ids:
+            raise ApiError(400, "prompt: it is empty", param="prompt", code="invalid_value")
     return prompts
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from cairn.core.errors import UserError
 from cairn.inference.embed import Embedder, unit
 from cairn.serving.errors import ApiError
+from cairn.serving.job import time_limit
 from cairn.serving.protocol import EmbeddingRequest
-from cairn.serving.worker import Worker, time_limit
+from cairn.serving.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,13 @@ class Embeddings:
         if body.dimensions is not None and body.dimensions > width:
             message = f"dimensions: {body.dimensions} are asked for, the model has {width}"
             raise ApiError(400, message, param="dimensions", code="invalid_value")
-        async with time_limit(self.seconds):
-            ids = [await asyncio.to_thread(self.embedder.ids, item) for item in body.input]
-            vectors = np.empty((len(ids), width), np.float32)
-            for batch in self.embedder.batches(ids):
-                rows = await self.worker.call(functools.partial(self.embedder.embed, [ids[i] for i in batch]))
-                vectors[batch] = rows
+        with self.worker.admit():
+            async with time_limit(self.seconds):
+                ids = await self._read(body.input)
+                vectors = np.empty((len(ids), width), np.float32)
+                for batch in self.embedder.batches(ids):
+                    rows = await self.worker.call(functools.partial(self.embedder.embed, [ids[i] for i in batch]))
+                    vectors[batch] = rows
         if body.dimensions is not None:
             vectors = unit(vectors[:, : body.dimensions])
         write = _base64 if body.encoding_format == "base64" else np.ndarray.tolist
@@ -41,6 +44,12 @@ class Embeddings:
         count = sum(map(len, ids))
         usage = {"prompt_tokens": count, "total_tokens": count}
         return {"object": "list", "data": data, "model": self.model_name, "usage": usage}
+
+    async def _read(self, inputs: list[str | list[int]]) -> list[list[int]]:
+        try:
+            return [await asyncio.to_thread(self.embedder.ids, item) for item in inputs]
+        except UserError as error:
+            raise ApiError(400, str(error), param="input", code="invalid_value") from None
 
 
 def _base64(row: np.ndarray) -> str:

@@ -1,6 +1,7 @@
 """Every mistake as an answer in OpenAI's error form, with its HTTP status."""
 
 import json
+import re
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -8,8 +9,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from cairn.core.errors import UserError
+from cairn.serving.protocol import PARAMETERS
 
 CLIENT_GONE = 499  # nginx's status of a client that left before the answer; nobody reads it
+LONGEST_NAME, LONGEST_MESSAGE = 100, 1000  # characters of what a client wrote and hears again
+UNREAD_BODY = "There was an error parsing the body"  # FastAPI's words for what json.loads raises beside its own error
 
 
 class ApiError(Exception):
@@ -24,8 +28,9 @@ class ApiError(Exception):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ):
-        super().__init__(message)
-        self.status, self.param, self.code, self.headers = status, param, code, headers
+        super().__init__(shortened(message, LONGEST_MESSAGE))
+        self.param = None if param is None else shortened(param)
+        self.status, self.code, self.headers = status, code, headers
 
     def body(self) -> dict[str, Any]:
         kinds = {429: "rate_limit_error", 401: "authentication_error"}
@@ -34,6 +39,10 @@ class ApiError(Exception):
 
     def response(self) -> JSONResponse:
         return Json(self.body(), status_code=self.status, headers=self.headers)
+
+
+def shortened(text: str, most: int = LONGEST_NAME) -> str:
+    return text if len(text) <= most else text[:most] + "..."
 
 
 class BusyError(Exception):
@@ -62,7 +71,7 @@ def api_error(error: Exception) -> ApiError:
     if isinstance(error, RequestValidationError):
         return describe(error)
     if isinstance(error, UserError):
-        return ApiError(400, str(error))
+        return _wrong_value(str(error))
     if isinstance(error, BusyError):
         return ApiError(429, str(error), code="rate_limit_exceeded", headers={"Retry-After": "1"})
     if isinstance(error, StoppedError):
@@ -70,22 +79,40 @@ def api_error(error: Exception) -> ApiError:
     if isinstance(error, SlowError):
         return ApiError(504, str(error), code="timeout")
     if isinstance(error, HTTPException):
+        if error.detail == UNREAD_BODY:
+            return ApiError(400, f"the body is not valid JSON ({_unread(error.__cause__)})", code="invalid_json")
         details = {404: "this route does not exist", 405: "this route does not take this method"}
         message = details.get(error.status_code, error.detail)
         return ApiError(error.status_code, message, headers=dict(error.headers or {}))
     return ApiError(500, "the server failed on this request; its log has the reason")
 
 
+def _wrong_value(message: str) -> ApiError:
+    """Mistakes found beyond the body's form begin with the name of the parameter, if it is one's."""
+    name = re.match(r"\w*", message)
+    if name is None or name[0] not in PARAMETERS:
+        return ApiError(400, message)
+    return ApiError(400, message, param=name[0], code="invalid_value")
+
+
+def _unread(cause: BaseException | None) -> str:
+    if isinstance(cause, RecursionError):
+        return "lists or objects are nested too deeply"
+    if isinstance(cause, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return "a number has too many digits"
+
+
 def describe(error: RequestValidationError) -> ApiError:
     """The first thing wrong with a body, in one line that names the parameter."""
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"] if part != "body")
+    name = shortened(".".join(str(part) for part in first["loc"] if part != "body"))
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not valid JSON ({first['ctx']['error']})", code="invalid_json")
     message = first["msg"].removeprefix("Value error, ")
     if not name:
         # A check of several parameters together names them itself; anything else is a body of another kind.
-        return ApiError(400, message if first["type"] == "value_error" else "the body must be a JSON object")
+        return _wrong_value(message if first["type"] == "value_error" else "the body must be a JSON object")
     if first["type"] == "extra_forbidden":
         return ApiError(
             400, f"{name} is not supported by this server; leave it out", param=name, code="unsupported_parameter"

@@ -60,7 +60,8 @@ class Guard:
         if scope["method"] == "POST":
             kind = (header(b"content-type") or [b""])[0].decode("latin-1").split(";")[0].strip().lower()
             if kind != "application/json":
-                message = f"the body must be sent as Content-Type: application/json, not {kind or 'without a type'}"
+                kind_given = f"not {kind}" if kind else "which is missing"
+                message = f"the body must be sent as Content-Type: application/json, {kind_given}"
                 raise ApiError(415, message, code="unsupported_media_type")
 
     def _knows(self, given: list[bytes]) -> bool:

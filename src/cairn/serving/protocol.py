@@ -1,41 +1,40 @@
 """OpenAI's requests as data.
 
-A null means the default. A parameter that cannot be honoured is refused by name, never ignored; only those that cannot
-change an answer (`HARMLESS`) are accepted without effect. `top_k`, `min_p`, `min_tokens`, `repetition_penalty` and
-`ignore_eos` are taken beyond OpenAI's.
+A null means the default. A parameter that cannot be honoured is refused by name, never ignored; docs/serving.md lists the
+few that are accepted without effect. `top_k`, `min_p`, `min_tokens`, `repetition_penalty` and `ignore_eos` are taken beyond
+OpenAI's.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cairn.inference import SamplingParams
 from cairn.inference.constrain import Constraint
-from cairn.tokenizers.chat import Message
+from cairn.serving.parts import (
+    MAX_TOOLS,
+    Body,
+    ChatMessage,
+    Function,
+    NamedTool,
+    ResponseFormat,
+    ToolDefinition,
+    as_choice,
+)
 
 MAX_CHOICES, MAX_PROMPTS, MAX_GENERATIONS = 16, 64, 256
-MAX_TOOLS = 128
+MAX_MESSAGES = 1000
+MAX_ALTERNATIVES = 20  # OpenAI's for top_logprobs
 MAX_INPUTS = 2048  # OpenAI's for embeddings
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's
 
-# A value that asks for nothing: the parameter is then as good as absent.
-NEUTRAL = {"suffix": "", "modalities": ["text"], "tools": [], "response_format": {"type": "text"}}
-HARMLESS = ("user", "store", "metadata", "service_tier")
-
-
-class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_means_default(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {k: v for k, v in values.items() if v is not None and not (k in NEUTRAL and v == NEUTRAL[k])}
-
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError("must be a string or a list of strings")
+    return value
 
 
 def _by_id(value: Any) -> Any:
@@ -62,10 +61,10 @@ class GenerationRequest(Body):
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     repetition_penalty: float = 1.0
-    logit_bias: Annotated[dict[int, float], BeforeValidator(_by_id)] = {}
-    min_tokens: int = 0
+    logit_bias: Annotated[dict[int, float], BeforeValidator(_by_id)] = Field(default_factory=dict)
+    min_tokens: int = Field(0, ge=0)
     n: int = Field(1, ge=1, le=MAX_CHOICES)
-    stop: Annotated[list[str], BeforeValidator(_as_list)] = []
+    stop: Annotated[list[str], BeforeValidator(_as_list)] = Field(default_factory=list)
     seed: int | None = None
     ignore_eos: bool = False
     stream: bool = False
@@ -93,10 +92,11 @@ class GenerationRequest(Body):
         logprobs: int | None,
         echo: bool = False,
         stop: tuple[str, ...] | None = None,
+        used: int = 0,
         constraint: Constraint | None = None,
     ) -> SamplingParams:
         """The engine's parameters of one of the `n` choices; choice 0 is what n = 1 gives. `stop` replaces the
-        request's. Raises UserError."""
+        request's; `used`: tokens of the answer that are there already. Raises UserError."""
         return SamplingParams(
             max_tokens=max_tokens,
             temperature=self.temperature,
@@ -107,7 +107,7 @@ class GenerationRequest(Body):
             presence_penalty=self.presence_penalty,
             repetition_penalty=self.repetition_penalty,
             logit_bias=self.logit_bias,
-            min_tokens=min(self.min_tokens, max_tokens),
+            min_tokens=min(max(0, self.min_tokens - used), max_tokens),
             stop=tuple(self.stop) if stop is None else stop,
             # Any integer is a seed for OpenAI; NumPy's generators take none below 0.
             seed=None if self.seed is None else (self.seed + choice) % 2**64,
@@ -148,117 +148,19 @@ class CompletionRequest(GenerationRequest):
         return self
 
 
-def _as_text(value: Any) -> Any:
-    """A message's content: text, or parts of type text, which are joined."""
-    if not isinstance(value, list):
-        return value
-    for part in value:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise ValueError(f"only content parts of type text are supported, got {kind!r}")
-    return "".join(part["text"] for part in value)
-
-
-class CalledFunction(Body):
-    name: str
-    arguments: str
-
-
-class MessageToolCall(Body):
-    id: str | None = None
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-
-class ChatMessage(Body):
-    """`name`, `tool_call_id` and `type` are what clients send along; a chat template has no place for them."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[str | None, BeforeValidator(_as_text)] = None
-    tool_calls: list[MessageToolCall] = []
-    tool_call_id: str | None = None
-    name: str | None = None
-    type: Literal["text"] = "text"
-
-    def message(self) -> Message:
-        role = "system" if self.role == "developer" else self.role  # OpenAI's newer name of it
-        message: Message = {"role": role, "content": self.content or ""}
-        if self.tool_calls:
-            calls = [{"type": "function", "function": call.function.model_dump()} for call in self.tool_calls]
-            message["tool_calls"] = calls
-        return message
-
-
-class Function(Body):
-    name: str = Field(pattern="^[a-zA-Z0-9_-]{1,64}$")
-    description: str = ""
-    parameters: dict[str, Any] = {"type": "object"}
-    strict: bool = False
-
-
-class ToolDefinition(Body):
-    type: Literal["function"]
-    function: Function
-
-
-class FunctionName(Body):
-    name: str
-
-
-class NamedTool(Body):
-    type: Literal["function"]
-    function: FunctionName
-
-
-class JsonSchema(Body):
-    """`name`, `description` and `strict` change nothing: a schema is always kept to."""
-
-    name: str = ""
-    description: str = ""
-    schema_: dict[str, Any] = Field(alias="schema")
-    strict: bool = False
-
-
-class ResponseFormat(Body):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
-
-    @model_validator(mode="after")
-    def _schema_with_its_type(self) -> "ResponseFormat":
-        if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("json_schema and the type json_schema belong together")
-        return self
-
-    def constraint(self) -> Constraint | None:
-        """UserError when the schema is too large."""
-        if self.json_schema is not None:
-            return Constraint.json_schema(self.json_schema.schema_, compact=True)
-        return Constraint.json_object(compact=True) if self.type == "json_object" else None
-
-
-def _as_choice(value: Any) -> Any:
-    """A named function's request, or one of the words; said in one line, which a union's errors are not."""
-    if isinstance(value, dict) and value.get("type") == "function" and isinstance(value.get("function"), dict):
-        if set(value) == {"type", "function"} and isinstance(value["function"].get("name"), str):
-            return NamedTool.model_validate(value)
-    elif isinstance(value, str) and value in ("auto", "none", "required"):
-        return value
-    raise ValueError('must be auto, none, required or {"type": "function", "function": {"name": ...}}')
-
-
 class ChatRequest(GenerationRequest):
     """Tools are not shown to the model: a cairn model calls those that it learned. It calls one a turn, so that
     `parallel_tool_calls` changes nothing."""
 
-    messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    max_tokens: int | None = Field(None, ge=0)
+    max_completion_tokens: int | None = Field(None, ge=0)
     tools: list[ToolDefinition] = Field([], max_length=MAX_TOOLS)
-    tool_choice: Annotated[Literal["auto", "none", "required"] | NamedTool, BeforeValidator(_as_choice)] = "auto"
+    tool_choice: Annotated[Literal["auto", "none", "required"] | NamedTool, BeforeValidator(as_choice)] = "auto"
     parallel_tool_calls: bool = False
     response_format: ResponseFormat | None = None
     logprobs: bool = False
-    top_logprobs: int = 0
+    top_logprobs: int = Field(0, ge=0, le=MAX_ALTERNATIVES)
 
     @model_validator(mode="after")
     def _agree(self) -> "ChatRequest":
@@ -276,6 +178,8 @@ class ChatRequest(GenerationRequest):
             raise ValueError("tool_choice required needs tools")
         if names and self.tool_choice != "none" and self.response_format is not None:
             raise ValueError("response_format and tools cannot be kept to at once; leave one out")
+        if self.stop and self.response_format is not None and self.response_format.type != "text":
+            raise ValueError("response_format and stop cannot be kept to at once: a stop string would cut the JSON")
         return self
 
     @property
@@ -313,7 +217,7 @@ class TokenizeRequest(Body):
     model: str | None = None
     prompt: str | None = None
     add_special_tokens: bool = True
-    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    messages: list[ChatMessage] | None = Field(None, min_length=1, max_length=MAX_MESSAGES)
     add_generation_prompt: bool = True
 
     @model_validator(mode="after")
@@ -326,3 +230,9 @@ class TokenizeRequest(Body):
 class DetokenizeRequest(Body):
     model: str | None = None
     tokens: list[int]
+
+
+# What the message of a mistake may begin with.
+PARAMETERS = frozenset(
+    {*CompletionRequest.model_fields, *ChatRequest.model_fields, *EmbeddingRequest.model_fields, "tokens"}
+)

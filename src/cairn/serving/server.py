@@ -1,7 +1,9 @@
 """Listening on a port: checked and opened before a model is loaded, closed cleanly after."""
 
+import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import socket
 import time
@@ -13,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from cairn.core.errors import UserError
+from cairn.serving.connections import descriptors, protocol, report_errors, room
 from cairn.serving.guard import LOOPBACK_NAMES
 from cairn.serving.worker import Worker
 
@@ -98,9 +101,10 @@ def url(opened: socket.socket) -> str:
 
 class Server(uvicorn.Server):
     """uvicorn that ends in two steps. The first signal: new generations get 503 while running ones finish, for at most
-    `grace` seconds. Then, or at the second signal, the port is closed."""
+    `grace` seconds. Then, or at the second signal, the port is closed. It also ends when the engine's thread did."""
 
     def __init__(self, app: FastAPI, grace: float):
+        connections, at_once = room(descriptors())
         super().__init__(
             uvicorn.Config(
                 app,
@@ -108,11 +112,23 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=int(LAST_WORDS),
+                http=protocol(connections),
+                ws="none",
+                backlog=at_once,
             )
         )
         self._worker: Worker = app.state.worker
         self._grace = grace
         self._deadline: float | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine's thread ended by itself."""
+        return self._worker.failed
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        report_errors(asyncio.get_running_loop())
+        await super().startup(sockets)
 
     def end(self) -> None:
         """Begin to end; safe in a signal handler and from another thread."""
@@ -129,10 +145,16 @@ class Server(uvicorn.Server):
         if self._deadline is not None and (not self._worker.pending or time.monotonic() > self._deadline):
             await self._worker.stop(0)  # what still runs is told so, and its connections end
             self.should_exit = True
+        elif self.failed:  # nothing can be answered; whoever started the server can start it again
+            self.should_exit = True
         return await super().on_tick(counter)
 
 
-def serve(app: FastAPI, opened: socket.socket, grace: float) -> None:
-    """Serve until Ctrl-C or SIGTERM; running answers get `grace` seconds to finish."""
+def serve(app: FastAPI, opened: socket.socket, grace: float) -> bool:
+    """Serve until Ctrl-C or SIGTERM; running answers get `grace` seconds to finish. False when the engine failed."""
+    # A client that leaves a stream is no news: asyncio would warn of each piece that is sent after it.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    server = Server(app, grace)
     with opened, contextlib.suppress(KeyboardInterrupt):
-        Server(app, grace).run(sockets=[opened])
+        server.run(sockets=[opened])
+    return not server.failed

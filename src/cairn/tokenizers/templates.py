@@ -11,7 +11,7 @@ import contextlib
 import functools
 import json
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -109,17 +109,23 @@ class _Process:
 
     def ask(self, line: bytes) -> bytes:
         with self._lock:
-            child = self._child if self._child is not None and self._child.poll() is None else self._start()
-            answer = _exchange(child, line)
-            if answer is None:
+            try:
+                child = self._child if self._child is not None and self._child.poll() is None else self._start()
+                answer = _exchange(child, line)
+                if answer is None:
+                    raise TemplateError(f"it did not end within {SECONDS:g} seconds")
+                return answer
+            except (OSError, ValueError) as error:  # no more processes or descriptors are to be had
                 self.stop()
-                raise TemplateError(f"it did not end within {SECONDS:g} seconds")
-            return answer
+                raise TemplateError(f"the process that renders it failed: {error}") from None
+            except BaseException:  # Ctrl-C too: an answer left in the pipe would be taken for the next conversation's
+                self.stop()
+                raise
 
     def stop(self) -> None:
         if self._child is not None:
-            self._child.kill()
-            self._child.wait()
+            with self._child as child:  # closes its pipes
+                child.kill()
             self._child = None
 
     def _start(self) -> subprocess.Popen:
@@ -132,7 +138,6 @@ class _Process:
             start_new_session=True,
         )
         if _exchange(self._child, b"", seconds=60) is None:  # its first line: it is ready, and now the clock is fair
-            self.stop()
             raise TemplateError("the process that renders it did not start")
         return self._child
 
@@ -147,21 +152,26 @@ def _exchange(child: subprocess.Popen, line: bytes, seconds: float | None = None
     assert child.stdout is not None
     answer = bytearray()
     deadline = time.monotonic() + (SECONDS if seconds is None else seconds)
-    with contextlib.suppress(BrokenPipeError):
+    # Not select.select, which takes no descriptor above 1023.
+    with contextlib.suppress(BrokenPipeError), selectors.DefaultSelector() as selector:
         rest = memoryview(line)
         os.set_blocking(child.stdin.fileno(), False)
+        selector.register(child.stdout, selectors.EVENT_READ)
+        if rest:
+            selector.register(child.stdin, selectors.EVENT_WRITE)
         while not answer.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            readable, writable, _ = select.select([child.stdout], [child.stdin] if rest else [], [], max(0.0, left))
-            if writable:
+            ready = [key.fileobj for key, _ in selector.select(max(0.0, deadline - time.monotonic()))]
+            if not ready:
+                return None
+            if child.stdin in ready:
                 rest = rest[os.write(child.stdin.fileno(), rest[:65536]) :]
-            if readable:
+                if not rest:
+                    selector.unregister(child.stdin)
+            if child.stdout in ready:
                 part = os.read(child.stdout.fileno(), 1 << 20)
                 if not part:
                     return None
                 answer += part
-            if not readable and not writable:
-                return None
         return bytes(answer)
     return None
 
