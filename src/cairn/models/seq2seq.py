@@ -22,7 +22,7 @@ def build_model(config: ModelConfig) -> "Transformer | EncoderDecoder":
     return EncoderDecoder(config) if config.encoder_layers else Transformer(config)
 
 
-def check_decoder(model: nn.Module) -> None:
+def check_decoder(model: "Transformer | EncoderDecoder") -> None:
     """Raises UserError unless the model predicts a text's next token: what base training, chat and evaluation need."""
     config = model.config
     if not config.causal or config.encoder_layers or config.head == "none":
