@@ -313,7 +313,7 @@ class Engine:
         if chosen:
             wanted_RD = hidden_ND if len(rows) == len(hidden_ND) else hidden_ND[rows]
             logits_RV = self.model.unembed(wanted_RD).float().cpu()
-            likeliest_R = logits_RV.argmax(-1).tolist()
+            likeliest_R = logits_RV.numpy().argmax(-1).tolist()  # several times as fast as torch's
             for part, row in chosen:
                 if part.request.finish_reason is not None:  # cancelled by what another's `on_delta` did
                     continue
