@@ -5,9 +5,11 @@ import contextlib
 import ipaddress
 import logging
 import os
+import signal
 import socket
+import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -138,8 +140,17 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._deadline is None:
             self.end()
-        else:
-            super().handle_exit(sig, frame)
+        else:  # as uvicorn does, but without raising the signal once more at the end
+            self.force_exit = self.should_exit
+            self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Until `serve` is done: uvicorn lets go of them before its last tasks have ended, which a late Ctrl-C would break."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self.handle_exit)
+        yield
 
     async def on_tick(self, counter: int) -> bool:
         if self._deadline is not None and (not self._worker.pending or time.monotonic() > self._deadline):
@@ -155,6 +166,12 @@ def serve(app: FastAPI, opened: socket.socket, grace: float) -> bool:
     # A client that leaves a stream is no news: asyncio would warn of each piece that is sent after it.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     server = Server(app, grace)
-    with opened, contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[opened])
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with opened:
+            server.run(sockets=[opened])
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
     return not server.failed
