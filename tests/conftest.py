@@ -44,3 +44,31 @@ def corpus(tmp_path_factory):
     """A small piece of the offline default corpus."""
     config = CorpusConfig(general_bytes=120_000, domain_bytes=60_000, valid_bytes=8_000)
     return build_corpus(config, tmp_path_factory.mktemp("corpus") / "corpus")
+
+
+# --- a server of the taught model, and its clients; what they need is imported by the tests of the server alone
+
+
+@pytest.fixture(scope="module")
+def base():
+    """The address of a server that runs as long as a file's tests."""
+    from live import running
+
+    with running() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(base):
+    """OpenAI's client of it, which reports errors instead of trying again."""
+    import openai
+
+    return openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def http(base):
+    import httpx
+
+    with httpx.Client(base_url=base, timeout=30) as connection:
+        yield connection

@@ -26,23 +26,6 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def base():
-    with running() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(base):
-    return openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0)
-
-
-@pytest.fixture(scope="module")
-def http(base):
-    with httpx.Client(base_url=base, timeout=20) as connection:
-        yield connection
-
-
 # --- chat
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import openai
 import pytest
 import torch
 
@@ -132,17 +131,6 @@ def test_a_real_encoder_embeds_as_sentence_transformers_does():
 
 
 # --- the route
-
-
-@pytest.fixture(scope="module")
-def base():
-    with running() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(base):
-    return openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0)
 
 
 def test_openais_client_in_every_form(client):

@@ -4,7 +4,6 @@ import json
 from typing import Literal
 
 import httpx
-import openai
 import pydantic
 import pytest
 
@@ -40,23 +39,6 @@ COLOUR = {
     "additionalProperties": False,
 }
 PAINT, SUM_STRICT = tool("paint", COLOUR), tool("calculator", COLOUR, strict=True)
-
-
-@pytest.fixture(scope="module")
-def base():
-    with running() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(base):
-    return openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0)
-
-
-@pytest.fixture(scope="module")
-def http(base):
-    with httpx.Client(base_url=base, timeout=30) as connection:
-        yield connection
 
 
 # --- tools

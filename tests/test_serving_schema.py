@@ -13,19 +13,12 @@ from hypothesis.errors import Unsatisfiable
 
 import cairn
 from cairn.serving import create_app
-from live import running
 from taught import taught
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 CALM = {"deadline": None, "database": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 PHASES = (Phase.explicit, Phase.generate)
 ROUTES = re.compile(r"^\| `(GET|POST) (\S+)` \|", re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def base():
-    with running() as address:
-        yield address
 
 
 def check(base, examples):

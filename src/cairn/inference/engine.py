@@ -194,11 +194,10 @@ class Engine:
         """Queue a request; `on_delta` is called with each of its pieces. Raises UserError when the prompt is empty, too long,
         or has ids outside the vocabulary, and when a constraint cannot be kept."""
         ids = self.prompt_ids(prompt)
-        if self._weights != (
-            now := _weights_state(self.model)
-        ):  # training went on: what was cached is of another model
-            self.pool.forget()
-            self._weights = now
+        weights = _weights_state(self.model)
+        if weights != self._weights:  # training went on: what was cached is of another model
+            self.forget()
+            self._weights = weights
         size = self.model.config.vocab_size
         beyond = next((i for i in params.logit_bias if i >= size), None)
         if beyond is not None:

@@ -67,27 +67,14 @@ def attend(
         repeats = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
     mask = None if mask_BTP is None else mask_BTP[:, None]
-    if rule.cap:
-        z = _capped(q, k, v, rule, mask, bias_HTP)
+    if rule.cap:  # written out: no fused kernel caps the scores
+        z = score_weights(q @ k.transpose(-1, -2), rule, mask, bias_HTP).to(v.dtype) @ v
     else:
         if bias_HTP is not None:
             mask = bias_HTP[None] if mask is None else bias_HTP[None].masked_fill(~mask, float("-inf"))
         causal = rule.causal and mask_BTP is None and q.shape[2] > 1
         z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=rule.scale)
     return z.transpose(1, 2)
-
-
-def _capped(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    rule: Rule,
-    mask: torch.Tensor | None,
-    bias_HTP: torch.Tensor | None,
-) -> torch.Tensor:
-    """Attention written out: no fused kernel caps the scores."""
-    weights = score_weights(q @ k.transpose(-1, -2), rule, mask, bias_HTP)
-    return weights.to(v.dtype) @ v
 
 
 def score_weights(
@@ -121,15 +108,8 @@ class Attention(nn.Module):
             self.norm_q = RMSNorm(widths[0] * config.head_dim, config.norm_eps, config.norm_offset)
             self.norm_k = RMSNorm(widths[1] * config.head_dim, config.norm_eps, config.norm_offset)
         self.interleaved = config.rope_interleaved
-        self._rule = build_rule(config, layer)
-        # A stack shares its first layer's relative bias: held in a list, so that it is no parameter of every layer.
-        self._relative = [relative]
-
-    @property
-    def rule(self) -> Rule:
-        if self._relative[0] is None:
-            return self._rule
-        return Rule(self._rule.scale, self._rule.causal, relative=self._relative[0])
+        # A stack shares one relative bias: inside a rule, it is no parameter of every layer.
+        self.rule = build_rule(config, layer, relative)
 
     def project(self, x_BTD: torch.Tensor, context: Context) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries (B, T, H, K), keys and values (B, T, G, K), normed and rotated."""
@@ -140,7 +120,7 @@ class Attention(nn.Module):
         q, k = q.view(B, T, self.heads, self.head_dim), k.view(B, T, self.kv_heads, self.head_dim)
         if self.qk_norm == "head":
             q, k = self.norm_q(q), self.norm_k(k)
-        rope = context.rope(self._rule.window)
+        rope = context.rope(self.rule.window)
         if rope is not None:
             q, k = rotate(torch.cat([q, k], dim=2), rope, self.interleaved).split([self.heads, self.kv_heads], dim=2)
         return q, k, v.view(B, T, self.kv_heads, self.head_dim)
@@ -165,7 +145,8 @@ class Attention(nn.Module):
         return score_weights(scores_BHTT, self.rule, seen_BTT, context.bias(self.rule, x_BTD.dtype)).to(x_BTD.dtype)
 
 
-def build_rule(config: ModelConfig, layer: int) -> Rule:
+def build_rule(config: ModelConfig, layer: int, relative: RelativeBias | None = None) -> Rule:
+    """The rule of block `layer`; `relative` is the bias that its stack shares."""
     scale = config.score_scale or config.head_dim**-0.5
     return Rule(
         scale,
@@ -174,4 +155,5 @@ def build_rule(config: ModelConfig, layer: int) -> Rule:
         config.sinks,
         config.score_cap,
         Alibi(config.heads, scale) if config.positions == "alibi" else None,
+        relative,
     )

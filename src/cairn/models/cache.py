@@ -18,6 +18,7 @@ from cairn.models.config import ModelConfig
 
 PAGE = 16  # positions of a page
 SHORT = 8  # new tokens of a sequence up to which they are attended to one by one
+THREADED = 1 << 20  # products of queries and keys from which a second thread repays its start
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,3 @@ class CacheStep:
     @cached_property
     def _short_positions(self) -> np.ndarray:
         return self.position_N[self.short_N]
-
-
-THREADED = 1 << 20  # products of queries and keys from which a second thread repays its start

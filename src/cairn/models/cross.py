@@ -39,7 +39,7 @@ class CrossAttention(Attention):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
-        self._rule = Rule(self._rule.scale, causal=False)
+        self.rule = Rule(self.rule.scale, causal=False)
 
     def make(self, states_BSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         shape = *states_BSD.shape[:2], self.kv_heads, self.head_dim
@@ -52,4 +52,4 @@ class CrossAttention(Attention):
         k_BSGK, v_BSGK = context.memory.keys_values(self)
         real_BS = context.memory.real_BS
         mask_B1S = None if real_BS is None else real_BS[:, None]
-        return self.out(attend(q_BTHK, k_BSGK, v_BSGK, self._rule, mask_BTP=mask_B1S).flatten(2))
+        return self.out(attend(q_BTHK, k_BSGK, v_BSGK, self.rule, mask_BTP=mask_B1S).flatten(2))
