@@ -70,8 +70,7 @@ def test_golden_losses(difference, expected):
     with torch.no_grad():
         policy = answer_logprobs(model, tokens)[0]
         batch = PairBatch(tokens, policy - torch.tensor([difference, 0.0]))
-        loss, weight, metrics = DPO(beta=0.1).loss(model, batch)
-    assert weight == 1.0
+        loss, metrics = DPO(beta=0.1).loss(model, batch)
     assert abs(loss.item() - expected) < 1e-4
     assert abs(metrics["margin"] - 0.1 * difference) < 1e-4
 
@@ -92,8 +91,8 @@ def test_first_step_is_ln_2_and_gradient_prefers_the_chosen():
     pairs = [Pair("s", str(i), [1, 2, i], [3, 4], [5, 6]) for i in range(6)]
     data = PairData(pairs, model, 4, seed=1, device="cpu")
     (batch,) = data.batch(0)
-    loss, weight, _ = DPO(0.1).loss(model, batch)
-    assert abs(loss.item() / weight - math.log(2)) < 1e-5
+    loss, _ = DPO(0.1).loss(model, batch)
+    assert abs(loss.item() / data.weight(batch) - math.log(2)) < 1e-5
     loss.backward()
     with torch.no_grad():
         for p in model.parameters():
@@ -117,7 +116,7 @@ def test_matches_trl_formula_on_random_numbers():
     reference = torch.randn(10, generator=generator) * 5 - 10
     tokens = pair_tokens(pairs, CPU)
     policy = answer_logprobs(model, tokens)[0]
-    loss, _, _ = DPO(0.3).loss(model, PairBatch(tokens, reference))
+    loss, _ = DPO(0.3).loss(model, PairBatch(tokens, reference))
     margin = (policy[:5] - reference[:5]) - (policy[5:] - reference[5:])
     torch.testing.assert_close(loss, -torch.log(torch.sigmoid(0.3 * margin)).sum())
 

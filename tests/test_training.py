@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cairn.core.errors import UserError
 from cairn.models import Transformer, preset
-from cairn.training import CausalLM, ExampleData, ShardData, TrainConfig, make_batch, train
+from cairn.training import CausalLM, ExampleData, Part, ShardData, TrainConfig, make_batch, train
 from cairn.training.causal import IGNORED, TokenBatch
 from cairn.training.optimizers import Muon, orthogonalize
 from cairn.training.schedules import SCHEDULES, rate
@@ -28,8 +28,10 @@ class ListData:
     def __init__(self, batches):
         self.batches = batches
 
-    def batch(self, step):
-        return self.batches
+    context = 64
+
+    def batch(self, step, part=Part()):
+        return self.batches[part.index :: part.count]
 
     def weight(self, batch):
         return float(batch.counted)
@@ -89,10 +91,10 @@ def test_a_batch_without_targets_changes_nothing(tmp_path):
 
 def test_loss_is_the_mean_over_counted_targets():
     model, batch = tiny(), random_batch(4, 10, 3)
-    total, weight, _ = CausalLM().loss(model, batch)
+    total, _ = CausalLM().loss(model, batch)
     logits = model(batch.inputs_BT)
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten(), ignore_index=IGNORED)
-    torch.testing.assert_close(total / weight, expected)
+    torch.testing.assert_close(total / batch.counted, expected)
 
 
 def test_overfits_one_batch(tmp_path):
@@ -219,11 +221,11 @@ def run_steps(tmp_path, steps_until_stop=None, *, checkpoint_every=4):
     config = TrainConfig(steps=20, checkpoint_every=checkpoint_every, log_every=2, device="cpu", warmup=3)
 
     class Stopping(ShardData):
-        def batch(self, step):
+        def batch(self, step, part=Part()):
             if step == steps_until_stop and not stopped:
                 stopped.append(step)
                 raise KeyboardInterrupt
-            return super().batch(step)
+            return super().batch(step, part)
 
     stopped = []
     for _ in range(2):
@@ -257,10 +259,10 @@ def test_damaged_checkpoint_falls_back(tmp_path, capsys):
 
     def go(stop):
         class Stopping(ShardData):
-            def batch(self, step):
+            def batch(self, step, part=Part()):
                 if step == stop:
                     raise KeyboardInterrupt
-                return super().batch(step)
+                return super().batch(step, part)
 
         model = tiny()
         data = Stopping([shard], rows=2, context=16, echo=0.2, seed=3, device="cpu")

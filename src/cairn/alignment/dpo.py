@@ -22,7 +22,7 @@ from cairn.core.stats import wilson
 from cairn.corpus import Corpus
 from cairn.inference import Engine
 from cairn.models import Transformer, load, weights_hash
-from cairn.training import TokenBatch, TrainConfig, make_batch, target_logprobs, train
+from cairn.training import Part, TokenBatch, TrainConfig, make_batch, target_logprobs, train
 from cairn.training.stage import train_stage
 
 
@@ -66,12 +66,12 @@ def answer_logprobs(model: Transformer, tokens: TokenBatch) -> tuple[torch.Tenso
 
 
 class DPO:
-    """The objective; its weight is the number of pairs."""
+    """The objective; its loss is summed over pairs."""
 
     def __init__(self, beta: float, nll: float = 0.0):
         self.beta, self.nll = beta, nll
 
-    def loss(self, model: Transformer, batch: PairBatch) -> tuple[torch.Tensor, float, dict[str, float]]:
+    def loss(self, model: Transformer, batch: PairBatch) -> tuple[torch.Tensor, dict[str, float]]:
         policy_2P, lengths_2P = answer_logprobs(model, batch.tokens)
         reward_2P = policy_2P - batch.reference_2P
         chosen, rejected = reward_2P.chunk(2)
@@ -86,7 +86,7 @@ class DPO:
             "margin": self.beta * margin_P.sum().item(),
             "chosen_reward": self.beta * chosen.sum().item(),
         }
-        return total, float(batch.pairs), metrics
+        return total, metrics
 
 
 class PairData:
@@ -95,14 +95,15 @@ class PairData:
     def __init__(self, pairs: Sequence[Pair], reference: Transformer, per_step: int, seed: int, device: str):
         self.pairs, self.seed = list(pairs), seed
         self.per_step = min(per_step, len(self.pairs))
+        self.context = max(len(p.prompt) + max(len(p.chosen), len(p.rejected)) for p in self.pairs)
         self.device = pick_device(device)
         self.reference_2N = reference_logprobs(reference.to(self.device), self.pairs)
 
-    def batch(self, step: int) -> list[PairBatch]:
+    def batch(self, step: int, part: Part = Part()) -> list[PairBatch]:
         per_epoch = len(self.pairs) // self.per_step
         epoch, place = divmod(step, per_epoch)
         order = np.random.default_rng([self.seed, 17, epoch]).permutation(len(self.pairs))
-        chosen = order[place * self.per_step : (place + 1) * self.per_step].tolist()
+        chosen = order[place * self.per_step : (place + 1) * self.per_step].tolist()[part.index :: part.count]
         tokens = pair_tokens([self.pairs[i] for i in chosen], self.device)
         picks = chosen + [i + len(self.pairs) for i in chosen]
         return [PairBatch(tokens, self.reference_2N[picks])]

@@ -1,9 +1,11 @@
 """Where the arithmetic runs: device, number format, threads, seeds."""
 
+import ctypes
+import hashlib
 import os
 import random
+import sys
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,24 +35,36 @@ def free_memory(device: torch.device) -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+# Parameters of mallopt in glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep what is freed, for the next tensor of a training step, instead of giving it back to the system.
+
+    glibc maps large blocks anew each time, and the system fills every page with zeros when it is first touched: a step on the
+    CPU was measured 1.15 times slower for it on one thread and 1.28 times on two. Elsewhere than on Linux nothing changes.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):  # musl has none
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
-def rng_state() -> dict[str, Any]:
-    """The state of torch's generators as plain lists, for a checkpoint without pickle."""
-    state: dict[str, Any] = {"cpu": torch.get_rng_state().tolist()}
-    if torch.cuda.is_available():
-        state["cuda"] = [s.tolist() for s in torch.cuda.get_rng_state_all()]
-    return state
+def seed_step(seed: int, step: int, part: int = 0) -> None:
+    """Make torch's random numbers a function of the step, and of which rows a process works on.
 
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(torch.tensor(state["cpu"], dtype=torch.uint8))
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([torch.tensor(s, dtype=torch.uint8) for s in state["cuda"]])
+    A run that goes on, also on another number of processes, then needs no state of a generator.
+    """
+    torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed} {step} {part}".encode()).digest()[:7], "big"))
 
 
 def thread_counts(limit: int) -> list[int]:

@@ -58,9 +58,10 @@ def attend(
     *,
     mask_BTP: torch.Tensor | None = None,
     bias_HTP: torch.Tensor | None = None,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
     """softmax(scale q k + bias) v for the visible positions: (B, T, H, K). No mask means the whole or, for a causal rule
-    without a window, a token and those before it."""
+    without a window, a token and those before it. dropout: share of the probabilities set to zero."""
     q, k, v = q_BTHK.transpose(1, 2), k_BPGK.transpose(1, 2), v_BPGK.transpose(1, 2)
     if k.shape[1] != q.shape[1]:
         # Expanded by hand: the CPU kernel of SDPA takes no grouped heads.
@@ -68,12 +69,15 @@ def attend(
         k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
     mask = None if mask_BTP is None else mask_BTP[:, None]
     if rule.cap:  # written out: no fused kernel caps the scores
-        z = score_weights(q @ k.transpose(-1, -2), rule, mask, bias_HTP).to(v.dtype) @ v
+        weights = score_weights(q @ k.transpose(-1, -2), rule, mask, bias_HTP)
+        z = F.dropout(weights, dropout).to(v.dtype) @ v
     else:
         if bias_HTP is not None:
             mask = bias_HTP[None] if mask is None else bias_HTP[None].masked_fill(~mask, float("-inf"))
         causal = rule.causal and mask_BTP is None and q.shape[2] > 1
-        z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=rule.scale)
+        z = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal, scale=rule.scale, dropout_p=dropout
+        )
     return z.transpose(1, 2)
 
 
@@ -108,6 +112,7 @@ class Attention(nn.Module):
             self.norm_q = RMSNorm(widths[0] * config.head_dim, config.norm_eps, config.norm_offset)
             self.norm_k = RMSNorm(widths[1] * config.head_dim, config.norm_eps, config.norm_offset)
         self.interleaved = config.rope_interleaved
+        self.dropout = nn.Dropout(0.0)  # on the probabilities
         # A stack shares one relative bias: inside a rule, it is no parameter of every layer.
         self.rule = build_rule(config, layer, relative)
 
@@ -117,13 +122,14 @@ class Attention(nn.Module):
         if self.qk_norm == "width":
             q, k = self.norm_q(q), self.norm_k(k)
         B, T, _ = x_BTD.shape
-        q, k = q.view(B, T, self.heads, self.head_dim), k.view(B, T, self.kv_heads, self.head_dim)
+        # -1: where each matrix is divided over processes, a process has some of the heads.
+        q, k = q.view(B, T, -1, self.head_dim), k.view(B, T, -1, self.head_dim)
         if self.qk_norm == "head":
             q, k = self.norm_q(q), self.norm_k(k)
         rope = context.rope(self.rule.window)
         if rope is not None:
-            q, k = rotate(torch.cat([q, k], dim=2), rope, self.interleaved).split([self.heads, self.kv_heads], dim=2)
-        return q, k, v.view(B, T, self.kv_heads, self.head_dim)
+            q, k = rotate(torch.cat([q, k], dim=2), rope, self.interleaved).split([q.shape[2], k.shape[2]], dim=2)
+        return q, k, v.view(B, T, -1, self.head_dim)
 
     def forward(self, x_BTD: torch.Tensor, context: Context) -> torch.Tensor:
         q_BTHK, k_BTGK, v_BTGK = self.project(x_BTD, context)
@@ -132,7 +138,13 @@ class Attention(nn.Module):
             z_BTHK = context.step.attend(self.layer, q_BTHK, k_BTGK, v_BTGK, rule)
         else:
             z_BTHK = attend(
-                q_BTHK, k_BTGK, v_BTGK, rule, mask_BTP=context.mask(rule), bias_HTP=context.bias(rule, x_BTD.dtype)
+                q_BTHK,
+                k_BTGK,
+                v_BTGK,
+                rule,
+                mask_BTP=context.mask(rule),
+                bias_HTP=context.bias(rule, x_BTD.dtype),
+                dropout=self.dropout.p if self.training else 0.0,
             )
         return self.out(z_BTHK.flatten(2))
 

@@ -26,6 +26,7 @@ from torch import nn
 from cairn.core.config import from_dict, option, to_dict
 from cairn.core.errors import UserError
 from cairn.core.files import write_bytes
+from cairn.models.model import Model
 
 State = tuple[torch.Tensor, ...]  # (h,), for an lstm (h, c); each (B, H)
 
@@ -93,7 +94,7 @@ class RecurrentLayer(nn.Module):
         return torch.stack(hidden, dim=1), state
 
 
-class RecurrentLM(nn.Module):
+class RecurrentLM(Model):
     """`model(ids_BT)` gives logits (B, T, V); position t predicts token t + 1. The trainer knows it by the same names as
     the Transformer: `hidden`, `unembed`, `blocks`, `initialize`."""
 
@@ -158,9 +159,6 @@ class RecurrentLM(nn.Module):
             out.append(chosen)
             ids = torch.tensor([[chosen]], device=device)
         return out
-
-    def parameter_count(self) -> int:
-        return sum(p.numel() for p in self.parameters())  # a tied matrix is counted once
 
     def flops_per_token(self, context: int) -> float:
         """Training FLOPs a token: 6 a weight that multiplies, whatever the context."""

@@ -8,12 +8,12 @@ from collections.abc import Collection
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from cairn.core.errors import UserError
 from cairn.models.attention import Rule, attend
 from cairn.models.config import ModelConfig
 from cairn.models.cross import Memory
+from cairn.models.model import Model
 from cairn.models.transformer import Transformer
 
 
@@ -32,7 +32,7 @@ def check_decoder(model: "Transformer | EncoderDecoder") -> None:
         )
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(Model):
     """`model(ids_BS, decoder_ids_BT)` gives logits (B, T, V): position t of the decoder predicts its token t + 1.
 
     The decoder's texts begin with `config.start_id`. Both stacks share the embedding. Equal to `transformers`' models of
@@ -103,8 +103,9 @@ class EncoderDecoder(nn.Module):
                 break
         return written
 
-    def parameter_count(self) -> int:
-        return sum(p.numel() for p in self.parameters())  # a shared matrix is counted once
+    def flops_per_token(self, context: int) -> float:
+        """Training FLOPs a token of the decoder, whose encoder reads about as many."""
+        return self.encoder.flops_per_token(context) + self.decoder.flops_per_token(context)
 
 
 class DecoderCache:

@@ -7,6 +7,7 @@ import math
 import sys
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from cairn.models.attention import Attention
@@ -15,8 +16,10 @@ from cairn.models.context import Context, Step
 from cairn.models.cross import CrossAttention, Memory
 from cairn.models.feedforward import ACTIVATIONS, build_feed_forward
 from cairn.models.linear import Linear
+from cairn.models.model import Model
 from cairn.models.norms import build_norm
 from cairn.models.positions import RelativeBias, Rope, sinusoids
+from cairn.models.recompute import run_block
 
 
 class Block(nn.Module):
@@ -45,27 +48,29 @@ class Block(nn.Module):
         if self.place in ("sandwich", "output"):
             self.norm_feed_forward_out = build_norm(config)
         self.first_norm, self.shared_norm = layer > 0 or config.first_norm, config.shared_norm
+        self.dropout = nn.Dropout(0.0)  # on what a layer writes to the residual stream
 
     def forward(self, x_BTD: torch.Tensor, context: Context) -> torch.Tensor:
+        drop = self.dropout
         if self.place == "pre":
             normed_BTD = self.norm_attention(x_BTD) if self.first_norm else x_BTD
-            attended_BTD = self.attention(normed_BTD, context)
+            attended_BTD = drop(self.attention(normed_BTD, context))
             if self.parallel:
                 normed_BTD = normed_BTD if self.shared_norm else self.norm_feed_forward(x_BTD)
-                return x_BTD + attended_BTD + self.feed_forward(normed_BTD)
+                return x_BTD + attended_BTD + drop(self.feed_forward(normed_BTD))
             x_BTD = x_BTD + attended_BTD
             if self.crosses:
-                x_BTD = x_BTD + self.cross(self.norm_cross(x_BTD), context)
-            return x_BTD + self.feed_forward(self.norm_feed_forward(x_BTD))
+                x_BTD = x_BTD + drop(self.cross(self.norm_cross(x_BTD), context))
+            return x_BTD + drop(self.feed_forward(self.norm_feed_forward(x_BTD)))
         if self.place == "post":
-            x_BTD = self.norm_attention(x_BTD + self.attention(x_BTD, context))
+            x_BTD = self.norm_attention(x_BTD + drop(self.attention(x_BTD, context)))
             if self.crosses:
-                x_BTD = self.norm_cross(x_BTD + self.cross(x_BTD, context))
-            return self.norm_feed_forward(x_BTD + self.feed_forward(x_BTD))
+                x_BTD = self.norm_cross(x_BTD + drop(self.cross(x_BTD, context)))
+            return self.norm_feed_forward(x_BTD + drop(self.feed_forward(x_BTD)))
         normed_BTD = self.norm_attention(x_BTD) if self.place == "sandwich" else x_BTD
-        x_BTD = x_BTD + self.norm_attention_out(self.attention(normed_BTD, context))
+        x_BTD = x_BTD + drop(self.norm_attention_out(self.attention(normed_BTD, context)))
         normed_BTD = self.norm_feed_forward(x_BTD) if self.place == "sandwich" else x_BTD
-        return x_BTD + self.norm_feed_forward_out(self.feed_forward(normed_BTD))
+        return x_BTD + drop(self.norm_feed_forward_out(self.feed_forward(normed_BTD)))
 
 
 def build_attention(config: ModelConfig, layer: int, relative: RelativeBias | None = None) -> nn.Module:
@@ -98,16 +103,18 @@ class Unembed(Linear):
         self.scale, self.cap = config.logit_scale, config.logit_cap
         self.transform = MaskedTransform(config) if config.head == "masked" else None
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def prepare(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the matrix multiplies."""
         if self.transform is not None:
-            input = self.transform(input)
-        if self.scale != 1.0:
-            input = input * self.scale
-        logits = super().forward(input)
+            hidden = self.transform(hidden)
+        return hidden * self.scale if self.scale != 1.0 else hidden
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(self.prepare(input))
         return self.cap * torch.tanh(logits / self.cap) if self.cap else logits
 
 
-class Transformer(nn.Module):
+class Transformer(Model):
     """`model(ids_BT)` gives logits (B, T, V); in a decoder position t predicts token t + 1.
 
     An encoder without a head (`config.head` "none") gives hidden states (B, T, D). Equal to `transformers`' models of the
@@ -117,7 +124,9 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
+        self.recompute = "none"  # what blocks compute again in the backward pass, see recompute.py
         self.embed = nn.Embedding(config.vocab_size, config.dim)
+        self.dropout = nn.Dropout(0.0)
         if config.positions == "learned":
             self.embed_position = nn.Embedding(config.max_positions + config.position_offset, config.dim)
         if config.token_types:
@@ -161,6 +170,7 @@ class Transformer(nn.Module):
         step: Step | None = None,
         *,
         mask_BT: torch.Tensor | None = None,
+        document_BT: torch.Tensor | None = None,
         types_BT: torch.Tensor | None = None,
         memory: Memory | None = None,
     ) -> tuple[torch.Tensor, Context]:
@@ -172,6 +182,8 @@ class Transformer(nn.Module):
             if self.longest < T:
                 raise ValueError(f"{T} tokens are more than the model's {self.longest} positions")
             position_BT = torch.arange(T, device=ids_BT.device)[None]
+            if document_BT is not None:
+                position_BT = position_BT - document_starts(document_BT)
         x_BTD = self.embed(ids_BT)
         if self.config.embed_scale != 1.0:
             # Rounded to the type of the stream first, as Gemma was trained.
@@ -184,8 +196,15 @@ class Transformer(nn.Module):
             x_BTD = x_BTD + self.embed_type(torch.zeros_like(ids_BT) if types_BT is None else types_BT)
         if self.config.embed_norm:
             x_BTD = self.embed_norm(x_BTD)
+        x_BTD = self.dropout(x_BTD)
         context = Context(
-            position_BT, real_BT=mask_BT, step=step, memory=memory, rope=self._rope, local_rope=self._local_rope
+            position_BT,
+            real_BT=mask_BT,
+            document_BT=document_BT,
+            step=step,
+            memory=memory,
+            rope=self._rope,
+            local_rope=self._local_rope,
         )
         return x_BTD, context
 
@@ -205,18 +224,22 @@ class Transformer(nn.Module):
         step: Step | None = None,
         *,
         mask_BT: torch.Tensor | None = None,
+        document_BT: torch.Tensor | None = None,
         types_BT: torch.Tensor | None = None,
         memory: Memory | None = None,
     ) -> torch.Tensor:
         """The normalised residual stream (B, T, D) that the unembedding reads.
 
         step: the new tokens of several sequences laid end to end (1, N), see `PagedCache`. mask_BT: False at padding, which
-        a decoder padded on the right can do without. types_BT: BERT's segments. memory: what an encoder gave, for the decoder
-        of an encoder-decoder.
+        a decoder padded on the right can do without. document_BT: the document of each token, where a row holds several end
+        to end: positions begin again with each, and no token sees another document's. types_BT: BERT's segments. memory: what
+        an encoder gave, for the decoder of an encoder-decoder.
         """
-        x_BTD, context = self.embed_tokens(ids_BT, step, mask_BT=mask_BT, types_BT=types_BT, memory=memory)
+        x_BTD, context = self.embed_tokens(
+            ids_BT, step, mask_BT=mask_BT, document_BT=document_BT, types_BT=types_BT, memory=memory
+        )
         for block in self.blocks:
-            x_BTD = block(x_BTD, context)
+            x_BTD = run_block(block, x_BTD, context, self.recompute)
         return self.norm(x_BTD) if self.config.final_norm else x_BTD
 
     def forward(
@@ -225,18 +248,18 @@ class Transformer(nn.Module):
         step: Step | None = None,
         *,
         mask_BT: torch.Tensor | None = None,
+        document_BT: torch.Tensor | None = None,
         types_BT: torch.Tensor | None = None,
         memory: Memory | None = None,
     ) -> torch.Tensor:
-        hidden_BTD = self.hidden(ids_BT, step, mask_BT=mask_BT, types_BT=types_BT, memory=memory)
+        hidden_BTD = self.hidden(
+            ids_BT, step, mask_BT=mask_BT, document_BT=document_BT, types_BT=types_BT, memory=memory
+        )
         return hidden_BTD if self.config.head == "none" else self.unembed(hidden_BTD)
 
     def pooled(self, hidden_BTD: torch.Tensor) -> torch.Tensor:
         """BERT's summary of a text (B, D): tanh of a layer on the first token's state."""
         return torch.tanh(self.pooler(hidden_BTD[:, 0]))
-
-    def parameter_count(self) -> int:
-        return sum(p.numel() for p in self.parameters())  # a tied matrix is counted once
 
     def flops_per_token(self, context: int) -> float:
         """Training FLOPs a token: 6 a weight that multiplies, plus attention's 12 * layers * heads * K * context / 2.
@@ -251,3 +274,14 @@ class Transformer(nn.Module):
             weights -= routed * (1 - self.config.experts.per_token / self.config.experts.count)
         attention = 6 * self.config.layers * self.config.heads * self.config.head_dim * context
         return 6.0 * weights + attention
+
+
+def document_starts(document_BT: torch.Tensor) -> torch.Tensor:
+    """(B, T): the place in its row where the document of each token begins.
+
+    >>> document_starts(torch.tensor([[0, 0, 1, 1, 1, 2]])).tolist()
+    [[0, 0, 2, 2, 2, 5]]
+    """
+    place_T = torch.arange(document_BT.shape[1], device=document_BT.device)
+    begins_BT = F.pad(document_BT[:, 1:] != document_BT[:, :-1], (1, 0))
+    return (place_T * begins_BT).cummax(dim=1).values

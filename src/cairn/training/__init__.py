@@ -1,11 +1,15 @@
 """One trainer for every objective."""
 
 from cairn.training.causal import CausalLM, ExampleData, ShardData, TokenBatch, make_batch, target_logprobs
+from cairn.training.objective import Data, Objective, Part
 from cairn.training.trainer import TrainConfig, TrainResult, remove_checkpoints, train
 
 __all__ = [
     "CausalLM",
+    "Data",
     "ExampleData",
+    "Objective",
+    "Part",
     "ShardData",
     "TokenBatch",
     "TrainConfig",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,11 +11,11 @@ import torch.nn.functional as F
 from cairn.core.compute import pick_device
 from cairn.core.errors import UserError
 from cairn.corpus import TokenShard
-from cairn.models import Transformer
 from cairn.models.experts import auxiliary_loss
+from cairn.training.losses import IGNORED, unembed_loss
+from cairn.training.objective import Part
 
 ECHO_CONTEXT = 64  # short rows: many repetitions a step, and copying appears early
-IGNORED = -100  # target that carries no loss, the convention of torch and transformers
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class TokenBatch:
     inputs_BT: torch.Tensor
     targets_BT: torch.Tensor
     counted: int  # targets that carry loss
+    documents_BT: torch.Tensor | None = None  # the document of each input, where a row holds several that are apart
 
 
 def make_batch(
@@ -44,12 +46,12 @@ def make_batch(
     )
 
 
-def target_logprobs(model: Transformer, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
+def target_logprobs(model: Any, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities of the counted targets (N,) and the row each belongs to (N,).
 
     Logits are computed at counted positions alone: with a loss mask most positions need none.
     """
-    hidden_BTD = model.hidden(batch.inputs_BT)
+    hidden_BTD = hidden_states(model, batch)
     counted_BT = batch.targets_BT != IGNORED
     # Choosing rows costs a scatter in the backward pass: not where all are chosen.
     hidden_ND = hidden_BTD.flatten(0, 1) if batch.counted == counted_BT.numel() else hidden_BTD[counted_BT]
@@ -58,24 +60,37 @@ def target_logprobs(model: Transformer, batch: TokenBatch) -> tuple[torch.Tensor
     return logprobs_N, counted_BT.nonzero()[:, 0]
 
 
-class CausalLM:
-    """Cross-entropy over counted targets: sum over the batch, to be divided by their number over the whole step.
+def hidden_states(model: Any, batch: TokenBatch) -> torch.Tensor:
+    """The states (B, T, D) that predict the targets."""
+    if batch.documents_BT is None:
+        return model.hidden(batch.inputs_BT)
+    return model.hidden(batch.inputs_BT, document_BT=batch.documents_BT)
 
-    The load-balancing loss of a mixture of experts is added for every counted target.
+
+class CausalLM:
+    """Cross-entropy over counted targets: the sum over the batch, to be divided by their number over the whole step.
+
+    The load-balancing loss of a mixture of experts is added for every counted target. smoothing: share of a target's
+    probability that goes to all entries; "loss" in the metrics then is the smoothed one.
     """
 
-    def loss(self, model: Transformer, batch: TokenBatch) -> tuple[torch.Tensor, float, dict[str, float]]:
-        if batch.counted == 0:  # nothing to learn from: exactly zero, never NaN
-            zero = sum(p.sum() * 0.0 for p in model.parameters())
-            return zero, 0.0, {"loss": 0.0}  # type: ignore[return-value]
-        logprobs_N, _ = target_logprobs(model, batch)
-        loss = -logprobs_N.sum()
-        metrics = {"loss": loss.item()}
+    def __init__(self, smoothing: float = 0.0):
+        self.smoothing = smoothing
+
+    def loss(self, model: Any, batch: TokenBatch) -> tuple[torch.Tensor, dict[str, Any]]:
+        return self.loss_of_hidden(model, hidden_states(model, batch), batch)
+
+    def loss_of_hidden(
+        self, model: Any, hidden_BTD: torch.Tensor, batch: TokenBatch
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        """The loss from what the last block and norm made: where a pipeline's last stage begins."""
+        loss = unembed_loss(model.unembed, hidden_BTD.flatten(0, 1), batch.targets_BT.flatten(), self.smoothing)
+        metrics: dict[str, Any] = {"loss": loss.detach()}
         balance = auxiliary_loss(model)
         if balance is not None:  # the routers of a mixture of experts
+            metrics["balance_loss"] = balance.detach() * batch.counted
             loss = loss + balance * batch.counted
-            metrics["balance_loss"] = balance.item() * batch.counted
-        return loss, float(batch.counted), metrics
+        return loss, metrics
 
 
 class _Micro:
@@ -127,7 +142,7 @@ class ShardData(_Micro):
         self.device = pick_device(device)
         self._orders: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
 
-    def batch(self, step: int) -> list[TokenBatch]:
+    def batch(self, step: int, part: Part = Part()) -> list[TokenBatch]:
         rng = np.random.default_rng([self.seed, 7, step])
         counts = [round(self.rows * share) for share in self.shares]
         counts[0] += self.rows - sum(counts)
@@ -191,7 +206,7 @@ class ExampleData(_Micro):
         self._plans: dict[int, list[list[int]]] = {}
         self._starts = [0]  # first step of each epoch
 
-    def batch(self, step: int) -> list[TokenBatch]:
+    def batch(self, step: int, part: Part = Part()) -> list[TokenBatch]:
         epoch = 0
         while True:
             plan = self._plan(epoch)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+OPTIMIZERS = ("muon", "adamw")
+
 # Quintic Newton-Schulz iteration: drives singular values towards 1, quickly rather than exactly.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
@@ -111,3 +113,8 @@ class Optimizer:
                             state[key] = tensor.to(device)
                     if state:
                         optimizer.state[parameter] = state
+
+
+def build_optimizer(model: nn.Module, config: Any) -> Optimizer:
+    """The optimizer that a TrainConfig names."""
+    return Optimizer(model, config.optimizer, config.lr, config.matrix_lr, config.weight_decay, config.beta2)

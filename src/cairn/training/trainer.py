@@ -1,28 +1,37 @@
 """The one training loop. What is learned is an objective, what it is learned from is a data source; both are small.
 
-data.batch(step) -> list of micro-batches, a pure function of the step, so that resuming needs no data state
-objective.loss(model, micro_batch) -> (loss sum, weight, metrics sums): the step's loss is sum / weight over *all* of its
-    micro-batches, so that accumulation equals the full batch whatever each micro-batch holds
+The step's loss is the sum of the objective's losses divided by the sum of the data's weights, over *all* micro-batches of
+all processes: accumulation and data parallelism equal the full batch, whatever each micro-batch holds. Data and random
+numbers are functions of the step, so that a checkpoint is weights, the optimizer's state and a few figures.
 """
 
+import contextlib
+import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from cairn.core.compute import pick_device, rng_state, seed_all, set_rng_state
+from cairn.core.compute import keep_freed_memory, seed_all, seed_step
 from cairn.core.config import option, to_dict
 from cairn.core.errors import UserError
-from cairn.core.files import fingerprint
+from cairn.core.files import fingerprint, write_json
 from cairn.core.progress import Display, say
 from cairn.core.record import MetricsLog
-from cairn.models import Transformer
-from cairn.training.checkpoints import load_checkpoint, save_checkpoint
-from cairn.training.optimizers import Optimizer
+from cairn.models.dropout import set_dropout
+from cairn.models.model import Model
+from cairn.models.recompute import RECOMPUTE, set_recompute
+from cairn.planning.layout import Layout
+from cairn.training.checkpoints import Checkpoints
+from cairn.training.interrupt import Interrupt
+from cairn.training.objective import Data, Objective
+from cairn.training.optimizers import OPTIMIZERS, build_optimizer
+from cairn.training.parallel import World, build_worker, clip_gradients, join
+from cairn.training.precision import LossScale, pick_precision
 from cairn.training.schedules import SCHEDULES, rate
 
 
@@ -31,36 +40,42 @@ class TrainConfig:
     """How to train; what to train on and towards are the data source and the objective."""
 
     steps: int = option(1000, "optimizer steps", minimum=1)
-    optimizer: str = option("muon", "optimizer of the matrices", choices=("muon", "adamw"))
+    optimizer: str = option("muon", "optimizer (muon: of the matrices, AdamW for the rest)", choices=OPTIMIZERS)
     lr: float = option(3e-3, "peak rate of AdamW (embeddings and norms, or everything)", minimum=0)
     matrix_lr: float = option(0.02, "peak rate of Muon", minimum=0)
     weight_decay: float = option(0.0, "decoupled weight decay of the matrices", minimum=0)
     beta2: float = option(0.95, "second moment decay of AdamW", minimum=0)
+    momentum: float = option(0.95, "momentum of Muon and SGD", minimum=0)
     schedule: str = option("linear", "learning-rate schedule", choices=SCHEDULES)
     warmup: int = option(50, "steps of linear warm-up", minimum=0)
+    final: float = option(0.0, "share of the peak rate that is left at the end", minimum=0)
     clip: float = option(1.0, "largest gradient norm; 0 turns clipping off", minimum=0)
-    seed: int = option(1, "seed of data order and initialisation", minimum=0)
+    dropout: float = option(0.0, "share of activations set to zero while training", minimum=0)
+    ema: float = option(0.0, "decay of the average of weights that becomes the model; 0 turns it off", minimum=0)
+    mup_width: int = option(0, "width at which the rates were tuned (muP); 0 turns muP off", minimum=0)
+    seed: int = option(1, "seed of data order, dropout and initialisation", minimum=0)
     log_every: int = option(10, "steps between rows of metrics.jsonl", minimum=1)
     checkpoint_every: int = option(100, "steps between checkpoints", minimum=1)
+    keep: int = option(2, "newest checkpoints that are kept", minimum=1)
+    evaluate_every: int = option(0, "steps between evaluations; 0 evaluates at the end alone", minimum=0)
+    keep_best: bool = option(False, "end with the weights of the best evaluation")
+    patience: int = option(0, "stop after this many evaluations without a better one; 0 never does", minimum=0)
+    watch_every: int = option(0, "steps between statistics of every layer in metrics.jsonl; 0 never", minimum=0)
+    tensorboard: bool = option(False, "write TensorBoard event files beside metrics.jsonl")
     device: str = option("auto", "auto, cpu, cuda or mps")
-    precision: str = option("auto", "auto: bf16 on CUDA, else fp32", choices=("auto", "fp32", "bf16"))
+    precision: str = option("auto", "auto: bf16 on CUDA, else fp32", choices=("auto", "fp32", "bf16", "fp16"))
+    recompute: str = option(
+        "none", "compute blocks again in the backward pass: all but matrix products, or all", choices=RECOMPUTE
+    )
     compile: bool = option(False, "torch.compile the blocks (worth it on a GPU)")
+    parallel: Layout = option(Layout(), "processes under torchrun")
 
-
-class Objective(Protocol):
-    def loss(self, model: Transformer, batch: Any) -> tuple[torch.Tensor, float, dict[str, float]]: ...
-
-
-class Data(Protocol):
-    def batch(self, step: int) -> list[Any]: ...
-
-    def weight(self, batch: Any) -> float:
-        """What `loss` will divide by, known before the forward pass (tokens, or pairs)."""
-        ...
-
-    def tokens(self, batch: Any) -> int:
-        """Tokens that go through the model, for the speed."""
-        ...
+    def __post_init__(self) -> None:
+        for name, value in {"dropout": self.dropout, "ema": self.ema, "beta2": self.beta2}.items():
+            if value >= 1:
+                raise UserError(f"{name} must be below 1, got {value}")
+        if (self.patience or self.keep_best) and not self.evaluate_every:
+            raise UserError("patience and keep_best compare evaluations: set evaluate_every")
 
 
 @dataclass(frozen=True)
@@ -71,8 +86,40 @@ class TrainResult:
     last: dict[str, float]
 
 
+@dataclass
+class Progress:
+    """What a run has behind it besides weights and moments: the rest of a checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    sums: dict[str, float] = field(default_factory=dict)  # of the metrics since the last row, over all processes
+    weight: float = 0.0
+    best: float | None = None  # lowest loss of an evaluation
+    worse: int = 0  # evaluations since
+    scale: list[float] = field(default_factory=list)  # of float16
+
+    def add(self, sums: dict[str, float], weight: float, tokens: int) -> None:
+        for key, value in sums.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value
+        self.weight += weight
+        self.tokens += tokens
+
+    def row(self) -> dict[str, float]:
+        """Means since the last row; begins anew."""
+        row = {key: value / max(self.weight, 1e-9) for key, value in self.sums.items()}
+        self.sums, self.weight = {}, 0.0
+        return row
+
+    def judge(self, loss: float) -> bool:
+        """Whether an evaluation is the best so far."""
+        better = self.best is None or loss < self.best
+        self.best, self.worse = (loss, 0) if better else (self.best, self.worse + 1)
+        return better
+
+
 def train(
-    model: Transformer,
+    model: Model,
     objective: Objective,
     data: Data,
     config: TrainConfig,
@@ -80,82 +127,182 @@ def train(
     *,
     title: str,
     inputs: Any,
-    evaluate: Callable[[Transformer], dict[str, float]] | None = None,
-    evaluate_every: int = 0,
+    evaluate: Callable[[Any], dict[str, float]] | None = None,
 ) -> TrainResult:
     """Train `model` in place. `run` receives metrics.jsonl and checkpoints/; run again with the same arguments, a killed
     run goes on where it was. `inputs` is what else determines the result (hashes of data and of the starting model): a
     checkpoint of other inputs is refused.
+
+    evaluate gives figures of the model, "valid_loss" among them. Where an average of the weights is kept it is the average
+    that is evaluated and that the model becomes at the end. Interrupted, it leaves a checkpoint and raises KeyboardInterrupt.
     """
-    device = pick_device(config.device)
-    precision = config.precision if config.precision != "auto" else ("bf16" if device.type == "cuda" else "fp32")
-    model.to(device).train()
+    world = join(config.parallel, config.device)
+    precision = pick_precision(config.precision, world.device)
+    keep_freed_memory()
+    model.to(world.device).train()
+    set_dropout(model, config.dropout)
+    set_recompute(model, config.recompute)
     seed_all(config.seed)
-    optimizer = Optimizer(model, config.optimizer, config.lr, config.matrix_lr, config.weight_decay, config.beta2)
-    identity = fingerprint([to_dict(config), inputs, to_dict(model.config)])
-    state = load_checkpoint(run / "checkpoints", model, optimizer, identity)
-    start, seconds, tokens = 0, 0.0, 0
+    worker = build_worker(model, objective, precision, world)
+    optimizer = build_optimizer(model, config)
+    average = _average(model, config.ema)
+    watch = _watch(model, config.watch_every)
+    identity = fingerprint([_decisive(config), inputs, to_dict(model.config)])
+    checkpoints = Checkpoints(run / "checkpoints", identity, keep=config.keep, keep_best=config.keep_best, world=world)
+    scale, progress = LossScale(precision), Progress()
+    state = checkpoints.load(model, optimizer, average)
     if state is not None:
-        start, seconds, tokens = state["step"], state["seconds"], state["tokens"]
-        set_rng_state(state["rng"])
-        say(f"{title}: going on at step {start} of {config.steps}")
+        progress = Progress(**state["progress"])
+        scale.load(progress.scale)
+        say(f"{title}: going on at step {progress.step} of {config.steps}")
     if config.compile:
         for block in model.blocks:  # one compiled block serves all layers; objectives call more than `forward`
             block.compile()
-    log = MetricsLog(run / "metrics.jsonl", resume_step=start)
-    last: dict[str, float] = {}
-    sums: dict[str, float] = {}
-    weight = 0.0
-    mark, marked_tokens = time.perf_counter(), tokens
-    with Display(title, config.steps, "steps") as display:
-        for step in range(start, config.steps):
+    log = MetricsLog(run / "metrics.jsonl", resume_step=progress.step) if world.is_main else None
+    board = _board(run, config, progress.step) if world.is_main else None
+    last: dict[str, Any] = {}
+    clock = _Clock(progress.tokens)
+    with Display(title, config.steps, "steps") as display, Interrupt() as interrupt, contextlib.closing(checkpoints):
+        while progress.step < config.steps:
             began = time.perf_counter()
-            factor = rate(config.schedule, step, config.steps, config.warmup)
+            step, done = progress.step, progress.step + 1
+            seed_step(config.seed, step, world.part.index)
+            factor = rate(config.schedule, step, config.steps, config.warmup, config.final)
             optimizer.set_rate(factor)
-            batches = data.batch(step)
-            total = sum(data.weight(b) for b in batches)
-            for batch in batches:
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                    loss_sum, _, metrics = objective.loss(model, batch)
-                if total > 0:
-                    (loss_sum / total).backward()
-                tokens += data.tokens(batch)
-                for key, value in metrics.items():
-                    sums[key] = sums.get(key, 0.0) + value
-            weight += total
-            if total > 0:
-                parameters = [p for p in model.parameters() if p.grad is not None]
-                norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip if config.clip else float("inf"))
-                if not torch.isfinite(norm):
-                    raise UserError(
-                        f"{title}: the gradient is not finite at step {step + 1}; lower --lr or --matrix-lr, or raise --warmup"
-                    )
-                optimizer.step()
-            seconds += time.perf_counter() - began
-            done = step + 1
-            if done % config.log_every == 0 or done == config.steps:
-                now = time.perf_counter()
-                speed = (tokens - marked_tokens) / (now - mark)
-                mark, marked_tokens = now, tokens
-                row = {k: v / max(weight, 1e-9) for k, v in sums.items()}
-                row |= {"grad_norm": float(norm) if total > 0 else 0.0, "rate": factor}
-                sums, weight = {}, 0.0
-                last = row | {"tokens": tokens, "tokens_per_second": round(speed, 1), "seconds": round(seconds, 3)}
-                last |= _utilisation(model, data, batches, speed, device)
-                if evaluate and evaluate_every and (done % evaluate_every == 0 or done == config.steps):
-                    model.eval()
-                    last |= evaluate(model)
-                    model.train()
-                    mark = time.perf_counter()
-                log.write({"step": done} | last)
-                display.update(done, f"loss {row['loss']:.3f}  {speed:,.0f} tokens/s")
-            if done % config.checkpoint_every == 0 and done < config.steps:
-                # A row of metrics spans log_every steps: checkpoints fall on its borders, or its first half would be lost.
-                extra = {"identity": identity, "seconds": seconds, "tokens": tokens, "rng": rng_state()}
-                save_checkpoint(run / "checkpoints", done, model, optimizer, extra)
-    log.close()
+            batches = data.batch(step, world.part)
+            (total,) = world.sum([sum(data.weight(batch) for batch in batches)])
+            watching = watch is not None and done % config.watch_every == 0
+            with watch if watching else contextlib.nullcontext():
+                sums = worker.run(batches, scale.scale / total if total > 0 else 0.0)
+                norm = clip_gradients(model, (config.clip or math.inf) * scale.scale, world)
+                norm, counts = scale.unscale(model, norm)
+                if counts and not torch.isfinite(norm):
+                    raise UserError(_fault(title, run, model, lambda: worker.run(batches, 1.0), done))
+                if watching:
+                    watch.gradients(float(norm), config.clip)
+                if counts and total > 0:  # nothing to learn from changes nothing, weight decay and momentum included
+                    optimizer.step()
+                    if average is not None:
+                        average.update()
+            model.zero_grad(set_to_none=True)
+            *values, tokens = world.sum([float(v) for v in sums.values()] + [sum(data.tokens(b) for b in batches)])
+            progress.add(dict(zip(sums, values)), total, int(tokens))
+            progress.step = done
+            progress.seconds += time.perf_counter() - began
+
+            finished = done == config.steps
+            evaluating = evaluate is not None and (finished or _due(done, config.evaluate_every))
+            better = False
+            if finished or evaluating or done % config.log_every == 0:
+                speed = clock.speed(progress.tokens)
+                last = progress.row() | {"grad_norm": float(norm) if total > 0 else 0.0, "rate": factor}
+                last |= {"tokens": progress.tokens, "tokens_per_second": round(speed, 1)}
+                last |= {"seconds": round(progress.seconds, 3)} | utilisation(model, data.context, speed, world)
+                if watching:
+                    last["layers"] = watch.layers
+                if evaluate is not None and evaluating:
+                    last |= _evaluate(model, average, evaluate)
+                    better = progress.judge(last.get("valid_loss", math.inf))
+                    clock.start(progress.tokens)
+                for record in (log, board):
+                    if record is not None:
+                        record.write({"step": done} | last)
+                display.update(done, _note(last))
+            stop = bool(config.patience) and progress.worse >= config.patience
+            interrupted = world.any(interrupt.asked) and not finished
+            if interrupted or (better and config.keep_best) or (done % config.checkpoint_every == 0 and not finished):
+                progress.scale = scale.state()
+                best = progress.best if better and config.keep_best else None
+                checkpoints.save(done, model, optimizer, average, {"progress": asdict(progress)}, best)
+            if interrupted:
+                raise KeyboardInterrupt
+            if stop:
+                say(f"{title}: {progress.worse} evaluations without a better one: stopping at step {done}")
+                break
+    for record in (log, board):
+        if record is not None:
+            record.close()
+    if config.keep_best:
+        checkpoints.load_best(model, optimizer, average)
+    if average is not None:
+        average.apply()
     model.eval()
-    return TrainResult(config.steps, seconds, tokens, last)
+    return TrainResult(progress.step, progress.seconds, progress.tokens, last)
+
+
+def _decisive(config: TrainConfig) -> dict[str, Any]:
+    """The settings that decide what is learned: a run goes on with other ones of the rest, also on other processes."""
+    free = ("log_every", "checkpoint_every", "keep", "watch_every", "tensorboard", "parallel", "recompute", "compile")
+    return {key: value for key, value in to_dict(config).items() if key not in free}
+
+
+def _due(done: int, every: int) -> bool:
+    return every > 0 and done % every == 0
+
+
+def _evaluate(model: Model, average: Any, evaluate: Callable[[Any], dict[str, float]]) -> dict[str, float]:
+    model.eval()
+    with average.swapped() if average is not None else contextlib.nullcontext():
+        figures = evaluate(model)
+    model.train()
+    return figures
+
+
+def _average(model: Model, decay: float) -> Any:
+    if not decay:
+        return None
+    from cairn.training.averaging import Average
+
+    return Average(model, decay)
+
+
+def _watch(model: Model, every: int) -> Any:
+    if not every:
+        return None
+    from cairn.training.watch import Watch
+
+    return Watch(model)
+
+
+def _board(run: Path, config: TrainConfig, step: int) -> Any:
+    if not config.tensorboard:
+        return None
+    from cairn.training.tensorboard import EventLog
+
+    return EventLog(run / "tensorboard", resume_step=step)
+
+
+def _fault(title: str, run: Path, model: Model, again: Callable[[], Any], step: int) -> str:
+    """What to tell of a gradient that is not finite: where it began, found by running the step again."""
+    from cairn.training.watch import first_not_finite
+
+    fault = first_not_finite(model, again)
+    write_json(run / "fault.json", {"step": step} | asdict(fault))
+    return f"{title}: the gradient is not finite at step {step}: {fault.text}; lower --lr or --matrix-lr, or raise --warmup"
+
+
+class _Clock:
+    """Tokens a second since the last row, evaluations left out."""
+
+    def __init__(self, tokens: int):
+        self.start(tokens)
+
+    def start(self, tokens: int) -> None:
+        self.since, self.tokens = time.perf_counter(), tokens
+
+    def speed(self, tokens: int) -> float:
+        speed = (tokens - self.tokens) / max(time.perf_counter() - self.since, 1e-9)
+        self.start(tokens)
+        return speed
+
+
+def _note(row: dict[str, Any]) -> str:
+    """What stands beside the bar."""
+    note = f"loss {row['loss']:.3f}"
+    note += f"  valid {row['valid_loss']:.3f}" if "valid_loss" in row else ""
+    note += f"  {row['tokens_per_second']:,.0f} tokens/s"
+    note += f"  MFU {row['mfu']:.0%}" if "mfu" in row else ""
+    return note + (f"  {row['memory'] / 1e9:.1f} GB" if "memory" in row else "")
 
 
 def remove_checkpoints(run: Path) -> None:
@@ -167,12 +314,13 @@ def remove_checkpoints(run: Path) -> None:
 GPU_PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12, "3090": 71e12}
 
 
-def _utilisation(model: Transformer, data: Data, batches: list, speed: float, device: torch.device) -> dict[str, float]:
-    out: dict[str, float] = {"flops_per_second": round(speed * model.flops_per_token(model.config.max_positions))}
-    if device.type == "cuda":
-        out["memory"] = torch.cuda.max_memory_allocated(device)
-        name = torch.cuda.get_device_name(device)
+def utilisation(model: Model, context: int, speed: float, world: World) -> dict[str, float]:
+    """Model FLOPs a second and, where the device's peak is known, their share of it; the most memory taken so far."""
+    out: dict[str, float] = {"flops_per_second": round(speed * model.flops_per_token(context))}
+    if world.device.type == "cuda":
+        out["memory"] = torch.cuda.max_memory_allocated(world.device)
+        name = torch.cuda.get_device_name(world.device)
         peak = next((p for key, p in GPU_PEAK.items() if key in name), None)
         if peak:
-            out["mfu"] = round(out["flops_per_second"] / peak, 4)
+            out["mfu"] = round(out["flops_per_second"] / (peak * world.size), 4)
     return out

@@ -1,0 +1,120 @@
+"""What serving a model takes: memory for weights and for keys and values, and how fast it can be at most.
+
+Reading a prompt is bound by arithmetic, writing by memory: each new token of a batch reads all weights that it meets, and
+the keys and values of its own text.
+"""
+
+from dataclasses import dataclass
+
+from cairn.core.config import option
+from cairn.core.errors import UserError
+from cairn.models import ModelConfig
+from cairn.planning.hardware import Device
+from cairn.planning.parameters import Parameters, Weight, count_flops, count_parameters
+from cairn.quantization.formats import GROUP
+
+WIDTH = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
+FORMATS = (*WIDTH, "int8", "int4")
+SCALE = 2.0  # bytes of a scale: bfloat16
+RUNTIME = {"cuda": 1.0 * 2**30, "rocm": 1.0 * 2**30, "mps": 0.5 * 2**30, "cpu": 0.35 * 2**30}
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What is served how."""
+
+    weights: str = option("bf16", "format of the weights", choices=FORMATS)
+    cache: str = option("bf16", "format of keys and values", choices=tuple(WIDTH))
+    sequences: int = option(8, "texts at the same time", minimum=1)
+    context: int = option(0, "tokens of each, prompt and answer; 0 is the model's longest", minimum=0)
+    devices: int = option(1, "devices that share each matrix (tensor parallel)", minimum=1)
+
+
+@dataclass(frozen=True)
+class ServingPlan:
+    """bytes are of all devices together, seconds and tokens a second are bounds: nothing is faster."""
+
+    setting: Serving
+    context: int
+    weight_bytes: float
+    cache_bytes_per_token: float
+    cache_bytes: float
+    runtime_bytes: float
+    memory: float  # of all devices
+    most_sequences: int
+    prefill_tokens_per_second: float
+    decode_tokens_per_second: float
+    decode_step_seconds: float
+
+    @property
+    def total_bytes(self) -> float:
+        return self.weight_bytes + self.cache_bytes + self.runtime_bytes
+
+    @property
+    def fits(self) -> bool:
+        return self.total_bytes <= self.memory
+
+
+def weight_bytes(found: Parameters, format: str) -> float:
+    """Bytes of the weights, as `cairn quantize` stores them: matrices of the blocks as integers with a bfloat16 scale for a
+    row (int8) or for GROUP inputs (int4; int8 where inputs are no multiple of it), all else in 16 bits."""
+    return sum(_stored_bytes(w, format) * w.copies for w in found.weights)
+
+
+def _stored_bytes(w: Weight, format: str) -> float:
+    if format in WIDTH:
+        return w.size * WIDTH[format]
+    if w.block < 0 or len(w.shape) != 2:
+        return w.size * 2.0
+    if format == "int8" or w.shape[1] % GROUP:
+        return w.size + w.shape[0] * SCALE
+    return w.size / 2 + w.size / GROUP * SCALE
+
+
+def cache_bytes_per_token(config: ModelConfig, format: str = "bf16") -> float:
+    """Bytes that a token leaves behind for those after it: keys and values of every layer, by grouped heads or as one latent
+    vector. A window saves attention's time and no memory: `PagedCache` keeps every position."""
+    heads, key, value = config.cache_shape
+    return heads * (key + value) * config.layers * WIDTH[format]
+
+
+def plan_serving(config: ModelConfig, device: Device, setting: Serving) -> ServingPlan:
+    """Raises UserError for what has no cache to plan (encoders) or no such context."""
+    if not config.causal:
+        raise UserError(f"a {config.family} model does not write; only decoders are planned for serving")
+    if setting.context > config.max_positions:
+        raise UserError(f"--context {setting.context} is more than the model's {config.max_positions} positions")
+    found = count_parameters(config)
+    context = setting.context or config.max_positions
+    weights, per_token = weight_bytes(found, setting.weights), cache_bytes_per_token(config, setting.cache)
+    runtime = RUNTIME[device.kind] * setting.devices
+    memory = device.memory * setting.devices
+    room = memory - weights - runtime
+    rate = device.rate("fp32" if setting.weights == "fp32" else "bf16" if device.bf16 else "fp16") * setting.devices
+    bandwidth = device.bandwidth * setting.devices
+    # A batch of texts meets more of a mixture's experts than one text does: each stays unmet with (1 - share)^texts.
+    met = sum(
+        _stored_bytes(w, setting.weights) * w.copies * (1 - (1 - w.active) ** setting.sequences) for w in found.weights
+    )
+    tied = config.tie_embeddings and config.head != "none"
+    looked_up = sum(  # a row of an embedding is read, not the whole
+        _stored_bytes(w, setting.weights)
+        for w in found.weights
+        if w.part == "embedding" and len(w.shape) == 2 and not (tied and w.name == "embed.weight")
+    )
+    read = met - looked_up + per_token * context * setting.sequences
+    flops = count_flops(config, context).forward
+    step = max(read / bandwidth, flops * setting.sequences / rate)
+    return ServingPlan(
+        setting,
+        context,
+        weights,
+        per_token,
+        per_token * context * setting.sequences,
+        runtime,
+        memory,
+        max(0, int(room / (per_token * context))),
+        rate / flops,
+        setting.sequences / step,
+        step,
+    )

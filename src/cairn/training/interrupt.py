@@ -1,0 +1,35 @@
+"""Ctrl-C, `kill` and a cluster's warning end a run after the step it is in, with a checkpoint of it."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+from cairn.core.progress import say
+
+# SIGUSR1 is what Slurm is asked to send some time before it takes the machine away (sbatch --signal).
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Interrupt:
+    """`with Interrupt() as interrupt:` makes a first signal set `interrupt.asked`; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():  # Python gives signals to no other
+            self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        say("stopping after this step; once more stops at once, without a checkpoint")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
