@@ -103,9 +103,9 @@ class PairData:
         per_epoch = len(self.pairs) // self.per_step
         epoch, place = divmod(step, per_epoch)
         order = np.random.default_rng([self.seed, 17, epoch]).permutation(len(self.pairs))
-        chosen = order[place * self.per_step : (place + 1) * self.per_step].tolist()[part.index :: part.count]
+        chosen = part.share(order[place * self.per_step : (place + 1) * self.per_step].tolist())
         tokens = pair_tokens([self.pairs[i] for i in chosen], self.device)
-        picks = chosen + [i + len(self.pairs) for i in chosen]
+        picks = [*chosen, *(i + len(self.pairs) for i in chosen)]
         return [PairBatch(tokens, self.reference_2N[picks])]
 
     def weight(self, batch: PairBatch) -> float:

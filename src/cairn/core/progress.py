@@ -18,9 +18,9 @@ class Display:
     prints as its result can be piped.
     """
 
-    def __init__(self, title: str, total: int, unit: str = ""):
-        self.title, self.total, self.unit = title, total, unit
-        self.live = console.is_terminal
+    def __init__(self, title: str, total: int, unit: str = "", *, shown: bool = True):
+        self.title, self.total, self.unit, self.shown = title, total, unit, shown
+        self.live = console.is_terminal and shown
         self._start = self._last = time.monotonic()
         self._first_done: int | None = None
         self._progress: Progress | None = None
@@ -42,6 +42,8 @@ class Display:
     def update(self, done: int, note: str = "") -> None:
         if self._progress:
             self._progress.update(self._task, completed=done, note=note)
+            return
+        if not self.shown:
             return
         now = time.monotonic()
         if self._first_done is None:

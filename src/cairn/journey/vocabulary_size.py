@@ -27,7 +27,7 @@ from cairn.models import ModelConfig, Transformer, preset
 from cairn.models.config import PRESETS
 from cairn.tokenizers import Tokenizer
 from cairn.training import TrainConfig
-from cairn.training.causal import CausalLM, ShardData
+from cairn.training import CausalLM, ShardData
 from cairn.training.stage import run_folder, train_stage
 from cairn.training.trainer import train
 

@@ -6,7 +6,8 @@ from cairn.kernels.attention import exponentials
 from cairn.kernels.jit import kernel
 
 
-@kernel(fastmath=True)
+# Not all of fastmath: without nnan and ninf, a logit that is not finite is seen below.
+@kernel(fastmath={"reassoc", "contract", "arcp", "nsz", "afn"})
 def softmax_gradient(logits_CV, target_C, smoothing, loss_C, first, last):
     """Turns rows first .. last of logits into d loss / d logits = softmax - target, and writes each row's loss.
 
@@ -34,6 +35,10 @@ def softmax_gradient(logits_CV, target_C, smoothing, loss_C, first, last):
         for v in range(V):
             row[v] -= highest
         power = exponentials(row, bits, powers, V)
+        if not (power >= np.float32(0.5)):  # the largest term is 1: a logit was not finite, and so is the loss
+            row[:] = np.nan
+            loss_C[c] = np.nan
+            continue
         log_sum = highest + np.log(np.float64(power))
         loss_C[c] = log_sum - (1 - smoothing) * at_target
         if smoothing > 0:

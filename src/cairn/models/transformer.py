@@ -175,15 +175,8 @@ class Transformer(Model):
         memory: Memory | None = None,
     ) -> tuple[torch.Tensor, Context]:
         """The residual stream before the first block, and what the blocks share."""
-        T = ids_BT.shape[1]
-        if step is not None:
-            position_BT = step.position_BT
-        else:
-            if self.longest < T:
-                raise ValueError(f"{T} tokens are more than the model's {self.longest} positions")
-            position_BT = torch.arange(T, device=ids_BT.device)[None]
-            if document_BT is not None:
-                position_BT = position_BT - document_starts(document_BT)
+        context = self.context(ids_BT, step, mask_BT=mask_BT, document_BT=document_BT, memory=memory)
+        position_BT = context.position_BT
         x_BTD = self.embed(ids_BT)
         if self.config.embed_scale != 1.0:
             # Rounded to the type of the stream first, as Gemma was trained.
@@ -197,7 +190,28 @@ class Transformer(Model):
         if self.config.embed_norm:
             x_BTD = self.embed_norm(x_BTD)
         x_BTD = self.dropout(x_BTD)
-        context = Context(
+        return x_BTD, context
+
+    def context(
+        self,
+        ids_BT: torch.Tensor,
+        step: Step | None = None,
+        *,
+        mask_BT: torch.Tensor | None = None,
+        document_BT: torch.Tensor | None = None,
+        memory: Memory | None = None,
+    ) -> Context:
+        """What the blocks share; of the ids it takes their shape alone."""
+        T = ids_BT.shape[1]
+        if step is not None:
+            position_BT = step.position_BT
+        else:
+            if self.longest < T:
+                raise ValueError(f"{T} tokens are more than the model's {self.longest} positions")
+            position_BT = torch.arange(T, device=ids_BT.device)[None]
+            if document_BT is not None:
+                position_BT = position_BT - document_starts(document_BT)
+        return Context(
             position_BT,
             real_BT=mask_BT,
             document_BT=document_BT,
@@ -206,7 +220,6 @@ class Transformer(Model):
             rope=self._rope,
             local_rope=self._local_rope,
         )
-        return x_BTD, context
 
     @property
     def longest(self) -> int:

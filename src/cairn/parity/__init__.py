@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-MODULES = ("positions", "decoders", "experts", "encoders")
+MODULES = ("positions", "decoders", "experts", "encoders", "optimizers")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from cairn.core.config import from_dict, option
+from cairn.core.config import from_dict, option, to_dict
 from cairn.core.errors import UserError
 from cairn.core.files import read_json
 from cairn.models import ModelConfig
-from cairn.planning.parameters import count_parameters
+from cairn.planning.hardware import find_device
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,56 @@ def read_law(path: Path | str) -> Law:
     if missing:
         raise UserError(f"{path} is no fitted law: it lacks {', '.join(missing)}; write it with cairn scaling fit")
     return from_dict(Law, {name: data[name] for name in names}, where=str(path))
+
+
+def spend(
+    flops: float | None,
+    dollars: float | None,
+    hours: float | None,
+    hardware: str,
+    price: float | None,
+    devices: int,
+    mfu: float,
+) -> tuple[float, str]:
+    """A budget in FLOPs, and how it came about: it is given as FLOPs, or as money or hours on hardware."""
+    given = flops if flops is not None else dollars if dollars is not None else hours
+    if given is None or not 0 < given < math.inf:
+        raise UserError("the budget must be a positive number: --flops, --dollars or --hours")
+    if flops is not None:
+        return flops, f"budget: {flops:.3g} FLOPs"
+    if devices < 1 or not 0 < mfu <= 1:
+        raise UserError("a budget on hardware needs --devices of at least 1 and --mfu above 0 and at most 1")
+    device = find_device(hardware, price)
+    if dollars is not None:
+        if device.price <= 0:
+            raise UserError("a budget in dollars needs a --price above 0")
+        device_hours = dollars / device.price
+        told = f"{dollars:g} dollars at {device.price:g} an hour"
+    else:
+        assert hours is not None
+        device_hours, told = hours * devices, f"{hours:g} hours of {devices}"
+    rate = device.rate(device.precision)
+    bought = device_hours * 3600 * rate * mfu
+    return bought, (
+        f"budget: {told} x {device.title} at {mfu:.0%} of {rate / 1e12:.3g} TFLOP/s ({device.precision}): {bought:.3g} FLOPs"
+    )
+
+
+def best_models(flops: float, law: str | None, vocab_size: int, context: int) -> list[dict[str, Any]]:
+    """What each law says to train with a budget: {"law", "parameters", "tokens", "loss", "shape"}, the file's law first."""
+    laws = ({law: read_law(law)} if law else {}) | LAWS
+    found = [(name, *fit.optimum(flops), fit) for name, fit in laws.items()]
+    found.append(("20 tokens a parameter", *twenty_tokens(flops), None))
+    return [
+        {
+            "law": name,
+            "parameters": parameters,
+            "tokens": tokens,
+            "loss": None if fit is None else fit.loss(parameters, tokens),
+            "shape": to_dict(shape_of_size(parameters, vocab_size, context)),
+        }
+        for name, parameters, tokens, fit in found
+    ]
 
 
 # --- shapes of a size
@@ -130,5 +181,4 @@ def scaled(config: ModelConfig, heads: int) -> ModelConfig | None:
 
 def family(config: ModelConfig) -> list[ModelConfig]:
     """Smaller members of the configuration's family, the largest first."""
-    found = [c for heads in range(config.heads - 1, 0, -1) if (c := scaled(config, heads)) is not None]
-    return sorted(found, key=lambda c: -count_parameters(c).total)
+    return [c for heads in range(config.heads - 1, 0, -1) if (c := scaled(config, heads)) is not None]

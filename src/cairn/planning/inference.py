@@ -4,19 +4,20 @@ Reading a prompt is bound by arithmetic, writing by memory: each new token of a 
 the keys and values of its own text.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from cairn.core.config import option
 from cairn.core.errors import UserError
 from cairn.models import ModelConfig
-from cairn.planning.hardware import Device
+from cairn.planning.hardware import DEVICES, GIB, Device
+from cairn.planning.memory import RUNTIME
 from cairn.planning.parameters import Parameters, Weight, count_flops, count_parameters
 from cairn.quantization.formats import GROUP
 
 WIDTH = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 FORMATS = (*WIDTH, "int8", "int4")
 SCALE = 2.0  # bytes of a scale: bfloat16
-RUNTIME = {"cuda": 1.0 * 2**30, "rocm": 1.0 * 2**30, "mps": 0.5 * 2**30, "cpu": 0.35 * 2**30}
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class ServingPlan:
     def fits(self) -> bool:
         return self.total_bytes <= self.memory
 
+    def dollars_per_million(self, price: float) -> float:
+        """Of written tokens, at the bound, where a device costs `price` an hour."""
+        return price * self.setting.devices / 3600 / self.decode_tokens_per_second * 1e6
+
 
 def weight_bytes(found: Parameters, format: str) -> float:
     """Bytes of the weights, as `cairn quantize` stores them: matrices of the blocks as integers with a bfloat16 scale for a
@@ -78,12 +83,7 @@ def cache_bytes_per_token(config: ModelConfig, format: str = "bf16") -> float:
     return heads * (key + value) * config.layers * WIDTH[format]
 
 
-def plan_serving(config: ModelConfig, device: Device, setting: Serving) -> ServingPlan:
-    """Raises UserError for what has no cache to plan (encoders) or no such context."""
-    if not config.causal:
-        raise UserError(f"a {config.family} model does not write; only decoders are planned for serving")
-    if setting.context > config.max_positions:
-        raise UserError(f"--context {setting.context} is more than the model's {config.max_positions} positions")
+def _bounds(config: ModelConfig, device: Device, setting: Serving) -> ServingPlan:
     found = count_parameters(config)
     context = setting.context or config.max_positions
     weights, per_token = weight_bytes(found, setting.weights), cache_bytes_per_token(config, setting.cache)
@@ -118,3 +118,50 @@ def plan_serving(config: ModelConfig, device: Device, setting: Serving) -> Servi
         setting.sequences / step,
         step,
     )
+
+
+def plan_serving(config: ModelConfig, device: Device, setting: Serving) -> ServingPlan:
+    """Raises UserError for what has no cache to plan (encoders), for more tokens than the model has positions, and for what
+    does not fit, saying what would."""
+    if not config.causal:
+        raise UserError(f"a {config.family} model does not write; only decoders are planned for serving")
+    if setting.context > config.max_positions:
+        raise UserError(f"--context {setting.context} is more than the model's {config.max_positions} positions")
+    if setting.devices > 1 and (config.heads % setting.devices or config.kv_heads % setting.devices):
+        raise UserError(
+            f"--devices {setting.devices} must divide the {config.heads} heads and {config.kv_heads} key/value heads"
+        )
+    plan = _bounds(config, device, setting)
+    if plan.fits:
+        return plan
+    raise UserError(
+        f"this does not fit {setting.devices} x {device.title}: {plan.total_bytes / GIB:.1f} GiB are needed, "
+        f"{plan.memory / GIB:.1f} are there. What would fit: {'; '.join(_helps(config, device, setting, plan)) or 'nothing'}"
+    )
+
+
+def _helps(config: ModelConfig, device: Device, setting: Serving, plan: ServingPlan) -> Iterator[str]:
+    def fits(other: Serving, where: Device = device) -> bool:
+        return _bounds(config, where, other).fits
+
+    if plan.most_sequences:
+        yield f"--sequences {plan.most_sequences}"
+    for weights in ("bf16", "int8", "int4"):
+        if FORMATS.index(weights) > FORMATS.index(setting.weights) and fits(replace(setting, weights=weights)):
+            yield f"--weights {weights}"
+            break
+    context = plan.context // 2
+    while context >= 512 and not fits(replace(setting, context=context)):
+        context //= 2
+    if context >= 512:
+        yield f"--context {context}"
+    if device.link:
+        counts = [n for n in (2, 4, 8, 16) if n > setting.devices and not (config.heads % n or config.kv_heads % n)]
+        for count in counts:
+            if fits(replace(setting, devices=count)):
+                yield f"--devices {count}"
+                break
+    larger = sorted((d for d in DEVICES.values() if d.memory > device.memory), key=lambda d: d.memory)
+    found = [d.name for d in larger if fits(setting, d) and (setting.devices == 1 or d.link)]
+    if found:
+        yield f"--hardware {found[0]}"

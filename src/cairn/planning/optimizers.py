@@ -1,6 +1,7 @@
 """What an optimizer holds beside the weights, and what its step takes for a moment. The rules of training/optimizers."""
 
 import math
+from collections import Counter
 
 from cairn.planning.parameters import Parameters, Weight
 
@@ -41,18 +42,23 @@ def block_length(shape: tuple[int, ...]) -> int:
 def step_bytes(found: Parameters, optimizer: str, parts: int = 1) -> float:
     """What a step holds for a moment, beside weights, gradients and state. parts: processes that share each weight.
 
-    AdamW and SGD change one tensor after the other in place. Adafactor has three of the largest weight's size: its squares,
+    AdamW changes one tensor after the other in place; SGD with Nesterov's momentum makes the update of one. Adafactor has three of the largest weight's size: its squares,
     its update, and the product on the way. Muon has, of the matrices it takes at once, their updates twice, or once beside
     the result and four of their Gram matrices.
     """
     if optimizer == "adafactor":
         return 3 * 4.0 * max(w.size for w in found.weights) / parts
+    if optimizer == "sgd":
+        return 4.0 * max(w.size for w in found.weights) / parts
     if optimizer != "muon":
         return 0.0
-    most = 0.0
+    alike: Counter[tuple[int, ...]] = Counter()  # Muon takes matrices of one shape together
     for w in found.weights:
         if is_matrix(w):
-            count = min(w.copies, max(1, MUON_CHUNK // w.size))
-            smaller = min(w.shape)
-            most = max(most, 4.0 * count * (2 * w.size + 4 * smaller**2))
+            alike[w.shape] += w.copies
+    most = 0.0
+    for (rows, columns), copies in alike.items():
+        size = rows * columns
+        count = min(copies, max(1, MUON_CHUNK // size))
+        most = max(most, 4.0 * count * (2 * size + 4 * min(rows, columns) ** 2))
     return most

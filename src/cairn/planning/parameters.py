@@ -51,6 +51,7 @@ class BlockKind:
     layer: int
     count: int
     mixture: bool
+    window: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,12 @@ class Parameters:
 
 
 def block_kinds(config: ModelConfig) -> tuple[BlockKind, ...]:
-    """The model's blocks, alike ones together: they differ where mixtures begin, and in the first one's norm."""
-    found: dict[tuple[bool, bool], list[int]] = defaultdict(list)
+    """The model's blocks, alike ones together: they differ where mixtures begin, in windows, and in the first one's norm."""
+    found: dict[tuple[bool, bool, bool], list[int]] = defaultdict(list)
     for layer in range(config.layers):
         mixture = config.experts is not None and layer >= config.experts.dense_layers
-        found[mixture, layer == 0 and not config.first_norm].append(layer)
-    return tuple(BlockKind(layers[0], len(layers), mixture) for (mixture, _), layers in found.items())
+        found[mixture, config.window_of(layer) > 0, layer == 0 and not config.first_norm].append(layer)
+    return tuple(BlockKind(layers[0], len(layers), *key[:2]) for key, layers in found.items())
 
 
 @lru_cache(maxsize=64)

@@ -1,17 +1,24 @@
 """How long a training step takes on a layout: arithmetic at an assumed share of the peak, and what is sent between devices.
 
 Gradients and gathered weights travel while blocks compute: they cost what does not fit behind the arithmetic. What a
-tensor-parallel block sends it waits for. A pipeline of p stages stands still for (p - 1) of (m + p - 1) micro-batches.
+tensor-parallel block sends it waits for, as small micro-batches wait for Python. A pipeline of p stages stands still for (p - 1) of (m + p - 1) micro-batches.
 """
 
 from dataclasses import dataclass
 
+from cairn.planning.activations import Pass, block_kept
 from cairn.planning.hardware import Device
 from cairn.planning.layout import Layout
 from cairn.planning.parameters import Parameters, count_flops
 
 LINK_SHARE = 0.75  # of a link's rate that collectives reach on large messages (NCCL's ring on NVLink and InfiniBand)
 NEWTON_SCHULZ_STEPS = 5
+FLOAT = 4.0  # bytes: weights are gathered, gradients summed in float32 (training/parallel)
+# Bytes of memory traffic that a micro-batch costs for each weight: it is read twice, its gradient made, added, written.
+WEIGHT_BYTES = 20.0
+# Seconds to start an operation from Python, and operations of a block's forward and backward pass (its tape, three times).
+LAUNCH = {"cuda": 5e-6, "rocm": 5e-6, "mps": 5e-6}
+OPERATIONS = 100
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class StepTime:
     model_flops: float
     compute: float
     recompute: float
+    small: float  # what micro-batches cost whatever their size
     reduce: float  # gradients and sharded weights, of which `exposed` does not hide behind the arithmetic
     exposed: float
     tensor: float
@@ -30,7 +38,7 @@ class StepTime:
 
     @property
     def seconds(self) -> float:
-        return self.compute + self.recompute + self.exposed + self.tensor + self.bubble + self.update
+        return self.compute + self.recompute + self.small + self.exposed + self.tensor + self.bubble + self.update
 
     @property
     def mfu(self) -> float:
@@ -52,37 +60,47 @@ def step_time(
     mfu: float,
     state_bytes: float,
 ) -> StepTime:
-    """mfu: share of the peak that the arithmetic itself reaches. state_bytes: what the optimizer's step touches on a device."""
+    """Of a step. mfu: share of the peak that the arithmetic itself reaches. state_bytes: what the optimizer's step touches on a device."""
     config = found.config
+    run = Pass(micro_rows, context, precision != "fp32", device.kind, layout.tensor)
     flops = count_flops(config, context)
     tokens = rows * context
     peak = device.rate(precision) * layout.size
     rate = peak * mfu
     compute = flops.training * tokens / rate
-    again = _recomputed(found, context, recompute) * tokens / rate
     micro_batches = max(1, rows // (micro_rows * layout.rows))
-    width = 4 if precision == "fp32" else 2
+    part = found.total / (layout.tensor * layout.pipeline)  # numbers of one device's part, before sharding
 
-    part = found.total / (layout.tensor * layout.pipeline)  # numbers of a model's part on one device, before sharding
-    sent = 2 * 4 * part / (layout.shard if layout.data > 1 else 1) * _share(layout.data)
+    again = _recomputed(found, context, recompute) * tokens / rate
+    if recompute != "none":  # what is no product is read and written again
+        forgotten = sum(block_kept(config, k, run).all * k.count for k in found.kinds) / layout.pipeline
+        again += 2 * forgotten * micro_batches / device.bandwidth
+    # Each micro-batch reads the weights and adds to the gradients, and a small one waits for its operations to be started.
+    started = LAUNCH.get(device.kind, 0.0) * OPERATIONS * config.layers / layout.pipeline
+    small = WEIGHT_BYTES * part / device.bandwidth + max(0.0, started - compute / micro_batches)
+    small *= micro_batches
+
+    sent = 2 * FLOAT * part / layout.shard * _share(layout.data)
     reduce = sent / _link(device, layout.tensor * layout.shard, layout.data)
-    gathers = 2 * micro_batches if layout.zero == 3 else 1
-    sharded = (gathers * width + 4) * part * _share(layout.shard)
+    gathers = 2 * micro_batches if layout.zero == 3 else 1  # of weights: forward and backward, or once a step
+    scatters = micro_batches if layout.zero > 1 else 1  # of gradients
+    sharded = (gathers + scatters) * FLOAT * part * _share(layout.shard)
     reduce += sharded / _link(device, layout.tensor, layout.shard)
 
-    stream = micro_rows * context * config.dim * width  # bytes of the residual stream of a micro-batch
+    width = FLOAT if precision == "fp32" else FLOAT / 2
+    stream = micro_rows * context * config.dim  # numbers of the residual stream of a micro-batch
     blocks = config.layers / layout.pipeline
     sums = (6 if recompute == "full" else 4) * blocks * micro_batches
-    tensor = sums * 2 * stream * _share(layout.tensor) / _link(device, 1, layout.tensor)
+    tensor = sums * 2 * width * stream * _share(layout.tensor) / _link(device, 1, layout.tensor)
     if layout.pipeline > 1:
-        inner = layout.size // layout.pipeline
-        tensor += 2 * micro_batches * stream / _link(device, inner, layout.pipeline)
-    bubble = (compute + again + tensor) * (layout.pipeline - 1) / micro_batches
+        tensor += 2 * micro_batches * FLOAT * stream / _link(device, layout.size // layout.pipeline, layout.pipeline)
+    bubble = (compute + again + small + tensor) * (layout.pipeline - 1) / micro_batches
     update = state_bytes / device.bandwidth
     if optimizer == "muon":
-        update += _newton_schulz(found) / (device.rate("fp32") * mfu * layout.shard * layout.tensor * layout.pipeline)
+        orthogonal = device.rate("bf16" if device.kind == "cuda" else "fp32") * mfu
+        update += _newton_schulz(found) / (orthogonal * layout.shard * layout.tensor * layout.pipeline)
     exposed = max(0.0, reduce - (compute + again))
-    return StepTime(flops.training * tokens, compute, again, reduce, exposed, tensor, bubble, update, peak)
+    return StepTime(flops.training * tokens, compute, again, small, reduce, exposed, tensor, bubble, update, peak)
 
 
 def _recomputed(found: Parameters, context: int, recompute: str) -> float:

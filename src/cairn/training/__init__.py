@@ -1,6 +1,8 @@
 """One trainer for every objective."""
 
-from cairn.training.causal import CausalLM, ExampleData, ShardData, TokenBatch, make_batch, target_logprobs
+from cairn.training.causal import CausalLM, TokenBatch, make_batch, target_logprobs
+from cairn.training.causal_rows import ShardData
+from cairn.training.examples import ExampleData
 from cairn.training.objective import Data, Objective, Part
 from cairn.training.trainer import TrainConfig, TrainResult, remove_checkpoints, train
 

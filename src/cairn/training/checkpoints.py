@@ -158,10 +158,7 @@ class Checkpoints:
             if damaged:
                 raise UserError(f"no checkpoint in {self.folder.folder} is whole; delete that folder to start anew")
             return None
-        read_tensors(path, targets)
-        optimizer.load_state_tensors({n: t for n, t in targets.items() if file_of(n) == "optimizer"})
-        if average:
-            average.load({n.removesuffix(AVERAGE): t for n, t in targets.items() if file_of(n) == "average"})
+        _restore(path, targets, optimizer, average)
         if self.rank == 0:
             for newer in damaged:  # left there, it would count among the newest that are kept
                 self.folder.remove(newer)
@@ -170,26 +167,18 @@ class Checkpoints:
             dist.barrier(self.group)
         return state
 
-    def load_best(self, model: nn.Module) -> dict[str, Any] | None:
-        """Give `model` the weights that were evaluated best (the averaged ones, where there is an average), and return the
-        state of then. None, with a message, when that checkpoint is damaged; None when nothing was evaluated."""
+    def load_best(self, model: nn.Module, optimizer: "Optimizer", average: "Average | None") -> dict[str, Any] | None:
+        """Restore the checkpoint that was evaluated best and return its state; None when nothing was evaluated, and, with
+        a message, when it is damaged."""
         self._finish_writing()
         path = self.folder.best()
         if path is None:
             return None
-        state, problem = {}, None
-        try:
-            state = read_state(path)
-            verify_files(path, state["files"], self.rank, self.size)
-        except DAMAGE as error:
-            problem = str(error)
-        problem = self._agree(problem)
-        if problem:
+        state, targets, problem = self._inspect(path, model, optimizer, average)
+        if problem is not None:
             self._say(f"the best checkpoint, {path}, is damaged ({problem}); keeping the last weights")
             return None
-        saved = describe_tensors(path)
-        names = {n: n + AVERAGE if n + AVERAGE in saved else n for n in _weights(model)}
-        read_tensors(path, {names[n]: t for n, t in _weights(model).items()})
+        _restore(path, targets, optimizer, average)
         return state
 
     def _inspect(
@@ -220,19 +209,7 @@ class Checkpoints:
     ) -> dict[str, torch.Tensor]:
         """Where each tensor of a checkpoint is to be read into. UserError when they are not those of this run."""
         saved = describe_tensors(path)
-        weights = _weights(model)
         targets = _run_tensors(model, optimizer, average)
-        for name in [n for n in targets if file_of(n) == "optimizer" and n not in saved]:
-            del targets[name]  # a weight that had no gradient until then has no state
-        for name, described in saved.items():
-            weight = weights.get(name.rpartition("/")[0])
-            if file_of(name) == "optimizer" and name not in targets and weight is not None:
-                # An optimizer makes the state of a weight in its first step: shaped, and divided, as the weight, or a count.
-                like = described.size == weight.shape
-                dtype = described.properties.dtype
-                targets[name] = (
-                    torch.empty_like(weight, dtype=dtype) if like else torch.empty(described.size, dtype=dtype)
-                )
         strange = targets.keys() - saved.keys()
         if self.size == 1:  # of several processes, each may hold a part of the model
             strange |= saved.keys() - targets.keys()
@@ -269,3 +246,10 @@ def _run_tensors(model: nn.Module, optimizer: "Optimizer", average: "Average | N
     """Everything a checkpoint holds, by name."""
     averages = average.tensors() if average else {}
     return _weights(model) | optimizer.state_tensors() | {n + AVERAGE: t for n, t in averages.items()}
+
+
+def _restore(path: Path, targets: dict[str, torch.Tensor], optimizer: "Optimizer", average: "Average | None") -> None:
+    read_tensors(path, targets)
+    optimizer.load_state_tensors({n: t for n, t in targets.items() if file_of(n) == "optimizer"})
+    if average:
+        average.load({n.removesuffix(AVERAGE): t for n, t in targets.items() if file_of(n) == "average"})

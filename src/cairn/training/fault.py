@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from cairn.core.config import option
 from cairn.training.watch import eager
 
+PHASES = ("weights", "forward", "loss", "backward", "gradient", "none")
 LISTED = 3  # weights that are named when several are not finite
 
 
@@ -28,7 +30,7 @@ class Fault:
     finite absolute value among its input or, in the backward pass, in the last finite gradient.
     """
 
-    phase: str
+    phase: str = option("none", "where in the step", choices=PHASES)
     where: str = ""
     after: str = ""
     input_finite: bool = True
@@ -75,7 +77,11 @@ def first_not_finite(model: nn.Module, passes: Callable[[], Any]) -> Fault:
     with ExitStack() as stack:
         stack.enter_context(eager(model))
         _watch(model, seen, stack)
-        passes()
+        try:
+            passes()
+        except ArithmeticError:  # what stands behind it may refuse such values
+            if all(place.finite for place in seen):
+                raise
     model.zero_grad(set_to_none=True)
     return _judge(seen, bad)
 

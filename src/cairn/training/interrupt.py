@@ -11,7 +11,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupt:
-    """`with Interrupt() as interrupt:` makes a first signal set `interrupt.asked`; a second one interrupts at once."""
+    """`with Interrupt() as interrupt:` makes a signal set `interrupt.asked`; Ctrl-C a second time interrupts at once.
+
+    The others may come twice by themselves: a cluster signals every process, and torchrun passes its own on.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -24,9 +27,11 @@ class Interrupt:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.asked = True
-        say("stopping after this step; once more stops at once, without a checkpoint")
+        say("stopping after this step, with a checkpoint; Ctrl-C once more stops at once, without")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

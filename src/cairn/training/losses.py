@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cairn.models.linear import onednn_is_faster, onednn_linear
 from cairn.models.transformer import Unembed
 
 IGNORED = -100  # target that carries no loss, the convention of torch and transformers
@@ -31,7 +32,13 @@ def unembed_loss(
     cap = 0.0
     if isinstance(unembed, Unembed):
         hidden_ND, cap = unembed.prepare(hidden_ND), unembed.cap
-    return linear_cross_entropy(hidden_ND, unembed.weight, unembed.bias, targets_N, cap, smoothing)  # type: ignore[arg-type]
+    weight_VD, bias_V = _local(unembed.weight), _local(unembed.bias)
+    return linear_cross_entropy(hidden_ND, weight_VD, bias_V, targets_N, cap, smoothing)
+
+
+def _local(tensor: Any) -> Any:
+    """Where processes share each matrix, the unembedding is whole in all of them."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def linear_cross_entropy(
@@ -59,17 +66,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_VD = torch.zeros_like(weight_VD) if want_weight else None
         grad_V = torch.zeros_like(bias_V) if want_bias else None
         loss = torch.zeros((), dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=hidden_ND.device)
+        onednn = device == "cpu" and dtype == torch.float32 and onednn_is_faster()
+        product = onednn_linear if onednn else F.linear
         with torch.autocast(device, enabled=False):
             weight = weight_VD.to(dtype)
             for start in range(0, N, chunk):
                 part = slice(start, start + chunk)
                 hidden_CD, targets_C = hidden_ND[part].to(dtype), targets_N[part]
-                logits_CV = F.linear(hidden_CD, weight, None if bias_V is None else bias_V.to(dtype))
+                logits_CV = product(hidden_CD, weight, None if bias_V is None else bias_V.to(dtype))
                 total, grad_CV = _loss_and_gradient(logits_CV, targets_C, cap, smoothing)
                 loss += total
                 grad_CV = grad_CV.to(dtype)
                 if grad_ND is not None:
-                    grad_ND[part] = grad_CV @ weight
+                    grad_ND[part] = product(grad_CV, weight.t())
                 if grad_VD is not None:
                     _add_product(grad_VD, grad_CV, hidden_CD)
                 if grad_V is not None:

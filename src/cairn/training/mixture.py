@@ -21,7 +21,7 @@ class Mixture:
 
     >>> source, index = Mixture([3, 1]).at(np.arange(8))
     >>> source.tolist(), index.tolist()
-    ([0, 1, 0, 0, 0, 1, 0, 0], [0, 0, 1, 2, 3, 1, 4, 5])
+    ([0, 0, 1, 0, 0, 0, 1, 0], [0, 1, 0, 2, 3, 4, 1, 5])
     """
 
     def __init__(self, weights: Sequence[float]):
@@ -30,7 +30,9 @@ class Mixture:
         counts = _whole(weights)
         for weight, count in zip(weights, counts):
             if weight and not count:
-                raise UserError(f"the weight {weight} of a mixture is less than one row in {PERIOD:,}: leave it out or raise it")
+                raise UserError(
+                    f"the weight {weight} of a mixture is less than one row in {PERIOD:,}: leave it out or raise it"
+                )
         self.counts_S = np.array(counts, dtype=np.int64)
         self.order_P = _lay_out(counts)
         # How many rows of the same source come before each place of the period.
@@ -96,7 +98,9 @@ def parse_mixture(text: str) -> list[tuple[str, float]]:
         except ValueError:
             number = -1.0
         if not folder or not 0 < number < float("inf"):
-            raise UserError(f"{part.strip()!r} is no part of a mixture: write FOLDER=WEIGHT, as in runs/a=0.7,runs/b=0.3")
+            raise UserError(
+                f"{part.strip()!r} is no part of a mixture: write FOLDER=WEIGHT, as in runs/a=0.7,runs/b=0.3"
+            )
         parts.append((folder, number))
     if len({folder for folder, _ in parts}) < len(parts):
         raise UserError(f"the mixture {text!r} names a folder twice; give it the sum of the weights")

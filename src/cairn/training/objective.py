@@ -1,9 +1,14 @@
 """What the trainer asks of an objective and of a data source."""
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import nn
+
+from cairn.core.errors import UserError
+
+T = TypeVar("T")
 
 
 class Objective(Protocol):
@@ -17,6 +22,14 @@ class Part(NamedTuple):
 
     index: int = 0
     count: int = 1
+
+    def share(self, rows: Sequence[T]) -> Sequence[T]:
+        """This worker's rows of a step. Raises UserError where they cannot be shared evenly."""
+        if len(rows) % self.count:
+            raise UserError(
+                f"{len(rows)} rows cannot be shared by {self.count} workers: make the rows of a step a multiple of {self.count}"
+            )
+        return rows[self.index :: self.count]
 
 
 class Data(Protocol):

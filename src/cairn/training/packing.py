@@ -20,7 +20,7 @@ import numpy as np
 
 from cairn.core.errors import UserError
 from cairn.training.losses import IGNORED
-from cairn.training.rows import PADDING, Content
+from cairn.training.rows import Around, Content, padded, surrounded
 from cairn.training.shards import ShardSet
 from cairn.training.shuffle import mix, shuffled
 
@@ -53,15 +53,26 @@ class PackedRows:
 
     end_id: token that the last token of a document is to predict; without one it predicts nothing. The shards put bos before
     each document: with bos and eos the same token, as in GPT-2, that is what a text without borders teaches as well.
+    around: tokens before and after each document (or part of one), for encoders that expect them.
     """
 
-    def __init__(self, source: ShardSet, context: int, *, seed: int = 1, end_id: int | None = None):
-        self.source, self.context, self.seed = source, context, seed
+    def __init__(
+        self,
+        source: ShardSet,
+        context: int,
+        *,
+        seed: int = 1,
+        end_id: int | None = None,
+        around: Around = ((), ()),
+    ):
+        self.source, self.context, self.seed, self.around = source, context, seed, around
         self.end_id = IGNORED if end_id is None else end_id
         if not len(source):
             raise UserError(f"{source.name} holds no document to pack")
-        self._pieces, self._ends = _mapped(_plan(source, context, seed))
-        self.packing = Packing(len(self._ends), len(self._pieces), int(np.sum(self._pieces["length"])), context)
+        extra = len(around[0]) + len(around[1])
+        self._pieces, self._ends = _mapped(_plan(source, context, extra, seed))
+        tokens = int(np.sum(self._pieces["length"], dtype=np.int64)) + len(self._pieces) * extra
+        self.packing = Packing(len(self._ends), len(self._pieces), tokens, context)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -72,17 +83,13 @@ class PackedRows:
         return [self._row(row) for row in shuffled(place, len(self), mix(self.seed, 17, epoch)).tolist()]
 
     def _row(self, row: int) -> Content:
-        ids_T, targets_T = np.zeros(self.context, np.int64), np.full(self.context, IGNORED, np.int64)
-        document_T = np.full(self.context, PADDING, np.int64)
-        at = 0
+        parts = []
         for number, piece in enumerate(self._pieces[self._ends[row - 1] if row else 0 : self._ends[row]]):
             start, length, last = int(piece["start"]), int(piece["length"]), bool(piece["last"])
             text = self.source.read(start, start + length + (not last))
-            here = slice(at, at + length)
-            ids_T[here], document_T[here] = text[:length], number
-            targets_T[here] = np.append(text[1:], self.end_id) if last else text[1:]
-            at += length
-        return Content(ids_T, targets_T, document_T)
+            targets = np.append(text[1:], self.end_id) if last else text[1:]
+            parts.append(surrounded(text[:length], targets, number, self.around))
+        return padded(Content(*map(np.concatenate, zip(*parts))), self.context)
 
 
 def best_fit(lengths_N: np.ndarray, capacity: int) -> np.ndarray:
@@ -114,25 +121,25 @@ def best_fit(lengths_N: np.ndarray, capacity: int) -> np.ndarray:
     return rows
 
 
-def _plan(source: ShardSet, context: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(pieces in the order of their rows, pieces in each row), block by block."""
+def _plan(source: ShardSet, context: int, extra: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(pieces in the order of their rows, pieces in each row), block by block. extra: tokens around each piece."""
     for first in range(0, source.documents, BLOCK):
         places = np.arange(first, min(first + BLOCK, source.documents))
         starts, stops = source.borders(shuffled(places, source.documents, int(mix(seed, 19))))
-        pieces = _cut(starts, stops, context)
+        pieces = _cut(starts, stops, context - extra)
         if len(pieces):
-            rows = best_fit(pieces["length"], context)
+            rows = best_fit(pieces["length"] + extra, context)
             yield pieces[np.argsort(rows, kind="stable")], np.bincount(rows)
 
 
-def _cut(starts: np.ndarray, stops: np.ndarray, context: int) -> np.ndarray:
-    """Documents as pieces of at most `context` tokens."""
-    counts = -(-(stops - starts) // context)  # an empty document has none
+def _cut(starts: np.ndarray, stops: np.ndarray, longest: int) -> np.ndarray:
+    """Documents as pieces of at most `longest` tokens."""
+    counts = -(-(stops - starts) // longest)  # an empty document has none
     document = np.repeat(np.arange(len(starts)), counts)
     within = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
     pieces = np.empty(len(document), PIECE)
-    pieces["start"] = starts[document] + within * context
-    pieces["length"] = np.minimum(stops[document] - pieces["start"], context)
+    pieces["start"] = starts[document] + within * longest
+    pieces["length"] = np.minimum(stops[document] - pieces["start"], longest)
     pieces["last"] = within == counts[document] - 1
     return pieces
 

@@ -7,6 +7,8 @@ in any order, and a part of the workers reads only its own rows.
 Shapes: B rows, T tokens of a row, N rows that are asked for.
 """
 
+import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -41,6 +43,28 @@ class Row(NamedTuple):
     content: Content
 
 
+Around = tuple[Sequence[int], Sequence[int]]  # tokens before and after a text
+
+
+def surrounded(ids_T: np.ndarray, targets_T: np.ndarray, document: int, around: Around) -> Content:
+    """A text between other tokens, which predict nothing."""
+    if any(around):
+        before, after = (np.array(side, np.int64) for side in around)
+        ids_T = np.concatenate([before, ids_T, after])
+        targets_T = np.concatenate([np.full(len(before), IGNORED), targets_T, np.full(len(after), IGNORED)])
+    return Content(ids_T, targets_T, np.full(len(ids_T), document, np.int64))
+
+
+def padded(content: Content, context: int) -> Content:
+    """Filled up to `context` places."""
+    room = (0, context - len(content.ids_T))
+    return Content(
+        np.pad(content.ids_T, room),
+        np.pad(content.targets_T, room, constant_values=IGNORED),
+        np.pad(content.document_T, room, constant_values=PADDING),
+    )
+
+
 class RowSource(Protocol):
     """An endless run of rows, epoch after epoch."""
 
@@ -54,30 +78,31 @@ class CutRows:
     the next; the bos token between them is what tells the model to forget.
     """
 
-    def __init__(self, source: ShardSet, context: int, *, seed: int = 1, salt: int = 0):
+    def __init__(self, source: ShardSet, context: int, *, seed: int = 1, salt: int = 0, around: Around = ((), ())):
         if len(source) < context + 2:
             raise UserError(
                 f"{source.name} has only {len(source)} tokens, a row needs {context + 1}: add text or lower --context"
             )
-        self.source, self.context, self.keys = source, context, (seed, salt)
+        self.source, self.around, self.keys = source, around, (seed, salt)
+        self.cut = context - len(around[0]) - len(around[1])
         # The offset costs a row; the last token is a target alone.
-        self.per_epoch = max((len(source) - 1) // context - 1, 1)
+        self.per_epoch = max((len(source) - 1) // self.cut - 1, 1)
 
     def take(self, indices: np.ndarray) -> list[Content]:
         epoch, place = np.divmod(indices, self.per_epoch)
         keys = mix(*self.keys, epoch)
-        offsets = (mix(keys, 1) % np.uint64(self.context)).astype(np.int64)
-        starts = offsets + shuffled(place, self.per_epoch, keys) * self.context
-        starts = np.minimum(starts, len(self.source) - self.context - 1)
-        document_T = np.zeros(self.context, np.int64)
-        texts = [self.source.read(start, start + self.context + 1) for start in starts.tolist()]
-        return [Content(text[:-1], text[1:], document_T) for text in texts]
+        offsets = (mix(keys, 1) % np.uint64(self.cut)).astype(np.int64)
+        starts = offsets + shuffled(place, self.per_epoch, keys) * self.cut
+        starts = np.minimum(starts, len(self.source) - self.cut - 1)
+        texts = [self.source.read(start, start + self.cut + 1) for start in starts.tolist()]
+        return [surrounded(text[:-1], text[1:], 0, self.around) for text in texts]
 
 
 class RowData(ABC):
     """Rows of several sources in their shares, dealt to the parts of a step; what a batch holds is said by `collate`.
 
-    rows: a step's, of all parts together. micro_rows: rows that go through a model at once; 0 means all of a part.
+    rows: a step's, of all parts together. micro_rows: rows that go through a model at once; 0 means all of a part. context:
+    tokens of a row as the model reads it; `width` as the sources cut it, where that is another number.
     """
 
     def __init__(
@@ -88,13 +113,15 @@ class RowData(ABC):
         context: int,
         micro_rows: int = 0,
         shares: Sequence[float] = (1.0,),
+        width: int = 0,
         seed: int = 1,
         device: str = "auto",
     ):
         if len(shares) != len(sources):
             raise UserError(f"{len(sources)} corpora need as many shares, got {len(shares)}")
         self.sources, self.mixture = list(sources), Mixture(shares)
-        self.rows, self.context, self.micro_rows, self.seed = rows, context, micro_rows or rows, seed
+        self.rows, self.context, self.width = rows, context, width or context
+        self.micro_rows, self.seed = micro_rows or rows, seed
         self.device = pick_device(device)
 
     @abstractmethod
@@ -120,17 +147,17 @@ class RowData(ABC):
             contents |= zip(at.tolist(), self.sources[source].take(index[at]))
         return [Row(int(number), contents[i]) for i, number in enumerate(numbers)]
 
-    def groups(self, rows: list[Row], total: int, micro_rows: int, part: Part, context: int = 0) -> list[list[Row]]:
+    def groups(self, rows: list[Row], total: int, micro_rows: int, part: Part, width: int = 0) -> list[list[Row]]:
         """A part's rows in as many groups as every part has; one that has no row for a group gets a row of padding."""
-        count = -(-(-(-total // part.count)) // micro_rows)
+        count = math.ceil(math.ceil(total / part.count) / micro_rows)
         cuts = [len(rows) * i // count for i in range(count + 1)]
-        return [rows[a:b] or [padding(context or self.context)] for a, b in zip(cuts, cuts[1:])]
+        return [rows[a:b] or [nothing(width or self.width)] for a, b in itertools.pairwise(cuts)]
 
 
-def padding(context: int) -> Row:
-    """A row of nothing."""
-    nothing_T = np.full(context, IGNORED, np.int64)
-    return Row(-1, Content(np.zeros(context, np.int64), nothing_T, np.full(context, PADDING, np.int64)))
+def nothing(context: int) -> Row:
+    """A row of padding."""
+    empty = np.zeros(0, np.int64)
+    return Row(-1, padded(Content(empty, empty, empty), context))
 
 
 def dealt(total: int, part: Part) -> np.ndarray:

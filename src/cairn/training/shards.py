@@ -22,7 +22,8 @@ class ShardSet:
 
     def __init__(self, parts: Sequence[TokenShard], name: str = ""):
         self.parts, self.name = list(parts), name or str(parts[0].path)
-        self._starts = np.cumsum([0] + [len(part.tokens) for part in self.parts])
+        self._tokens = [np.asarray(part.tokens) for part in self.parts]  # still mapped; a memmap's own slices are slow
+        self._starts = np.cumsum([0] + [len(tokens) for tokens in self._tokens])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -46,9 +47,10 @@ class ShardSet:
         which = int(np.searchsorted(self._starts, start, side="right")) - 1
         while start < stop:
             offset, end = int(self._starts[which]), min(stop, int(self._starts[which + 1]))
-            pieces.append(self.parts[which].tokens[start - offset : end - offset])
+            pieces.append(self._tokens[which][start - offset : end - offset])
             start, which = end, which + 1
-        return np.concatenate(pieces).astype(np.int64) if pieces else np.zeros(0, np.int64)
+        whole = pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.int64), *pieces])
+        return whole.astype(np.int64)
 
     def borders(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where documents `numbers` (N,) begin and end: two arrays (N,)."""

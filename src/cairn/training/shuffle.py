@@ -30,20 +30,23 @@ def shuffled(places: np.ndarray, size: int, key: int | np.ndarray) -> np.ndarray
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
     assert size >= 1
-    keys = np.broadcast_to(np.asarray(key).astype(np.uint64), places.shape)
-    half = max(1, -(-max(size - 1, 1).bit_length() // 2))
-    out = _network(places.astype(np.uint64), keys, half)
+    half = np.uint64(max(1, -(-max(size - 1, 1).bit_length() // 2)))
+    keys_RN = mix(np.asarray(key), np.arange(ROUNDS)[:, None])  # of each round, and each place unless all have one
+    keys_RN = np.broadcast_to(keys_RN, (ROUNDS, len(places)))
+    out = _network(places.astype(np.uint64), keys_RN, half)
     outside = np.flatnonzero(out >= size)
     while len(outside):
-        out[outside] = _network(out[outside], keys[outside], half)
+        out[outside] = _network(out[outside], keys_RN[:, outside], half)
         outside = outside[out[outside] >= size]
     return out.astype(np.int64)
 
 
-def _network(x: np.ndarray, keys: np.ndarray, half: int) -> np.ndarray:
-    """(left, right) -> (right, left ^ hash(right)), again and again; each half has `half` bits."""
-    bits, low = np.uint64(half), np.uint64((1 << half) - 1)
-    left, right = x >> bits, x & low
-    for round in range(ROUNDS):
-        left, right = right, left ^ (mix(keys, round, right) & low)
-    return left << bits | right
+def _network(x_N: np.ndarray, keys_RN: np.ndarray, half: np.uint64) -> np.ndarray:
+    """(left, right) -> (right, left ^ hash(right)), again and again; each side has `half` bits, the highest of a product."""
+    low, spare = (np.uint64(1) << half) - np.uint64(1), np.uint64(64) - half
+    left, right = x_N >> half, x_N & low
+    for keys_N in keys_RN:
+        hashed = (right + keys_N) * np.uint64(0xBF58476D1CE4E5B9)
+        hashed = (hashed ^ (hashed >> np.uint64(32))) * np.uint64(0x94D049BB133111EB) >> spare
+        left, right = right, left ^ hashed
+    return left << half | right

@@ -26,13 +26,16 @@ from cairn.models.dropout import set_dropout
 from cairn.models.model import Model
 from cairn.models.recompute import RECOMPUTE, set_recompute
 from cairn.planning.layout import Layout
+from cairn.training import mup
+from cairn.training.averaging import Average
 from cairn.training.checkpoints import Checkpoints
 from cairn.training.interrupt import Interrupt
 from cairn.training.objective import Data, Objective
 from cairn.training.optimizers import OPTIMIZERS, build_optimizer
-from cairn.training.parallel import World, build_worker, clip_gradients, join
+from cairn.training.parallel import Worker, World, build_worker, clip_gradients, join
 from cairn.training.precision import LossScale, pick_precision
 from cairn.training.schedules import SCHEDULES, rate
+from cairn.training.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Progress:
     best: float | None = None  # lowest loss of an evaluation
     worse: int = 0  # evaluations since
     scale: list[float] = field(default_factory=list)  # of float16
+    threads: int = 1  # of the CPU: sums in another order are others in the last bit
 
     def add(self, sums: dict[str, float], weight: float, tokens: int) -> None:
         for key, value in sums.items():
@@ -128,6 +132,7 @@ def train(
     title: str,
     inputs: Any,
     evaluate: Callable[[Any], dict[str, float]] | None = None,
+    about: dict[str, Any] | None = None,
 ) -> TrainResult:
     """Train `model` in place. `run` receives metrics.jsonl and checkpoints/; run again with the same arguments, a killed
     run goes on where it was. `inputs` is what else determines the result (hashes of data and of the starting model): a
@@ -139,30 +144,39 @@ def train(
     world = join(config.parallel, config.device)
     precision = pick_precision(config.precision, world.device)
     keep_freed_memory()
+    if config.mup_width:
+        mup.scale(model, config.mup_width)
     model.to(world.device).train()
     set_dropout(model, config.dropout)
     set_recompute(model, config.recompute)
     seed_all(config.seed)
-    worker = build_worker(model, objective, precision, world)
-    optimizer = build_optimizer(model, config)
-    average = _average(model, config.ema)
-    watch = _watch(model, config.watch_every)
     identity = fingerprint([_decisive(config), inputs, to_dict(model.config)])
+    worker = build_worker(model, objective, precision, world)
+    trained = worker.model  # what this process trains: the model, or its part of it
+    optimizer = build_optimizer(trained, config)
+    average = Average(trained, config.ema) if config.ema else None
+    watch = Watch(trained) if config.watch_every else None
     checkpoints = Checkpoints(run / "checkpoints", identity, keep=config.keep, keep_best=config.keep_best, world=world)
-    scale, progress = LossScale(precision), Progress()
-    state = checkpoints.load(model, optimizer, average)
+    scale, progress = LossScale(precision), Progress(threads=torch.get_num_threads())
+    state = checkpoints.load(trained, optimizer, average)
     if state is not None:
         progress = Progress(**state["progress"])
         scale.load(progress.scale)
         say(f"{title}: going on at step {progress.step} of {config.steps}")
+        if progress.threads != torch.get_num_threads() and world.device.type == "cpu":
+            say(f"{title}: with {progress.threads} threads as before: sums in another order would be others in the last bit")
+            torch.set_num_threads(progress.threads)
     if config.compile:
-        for block in model.blocks:  # one compiled block serves all layers; objectives call more than `forward`
+        for block in trained.blocks:  # one compiled block serves all layers; objectives call more than `forward`
             block.compile()
-    log = MetricsLog(run / "metrics.jsonl", resume_step=progress.step) if world.is_main else None
-    board = _board(run, config, progress.step) if world.is_main else None
+    records: list[Any] = _records(run, title, model, config, about, progress.step) if world.is_main else []
     last: dict[str, Any] = {}
     clock = _Clock(progress.tokens)
-    with Display(title, config.steps, "steps") as display, Interrupt() as interrupt, contextlib.closing(checkpoints):
+    with (
+        Display(title, config.steps, "steps", shown=world.is_main) as display,
+        Interrupt() as interrupt,
+        contextlib.closing(checkpoints),
+    ):
         while progress.step < config.steps:
             began = time.perf_counter()
             step, done = progress.step, progress.step + 1
@@ -174,17 +188,17 @@ def train(
             watching = watch is not None and done % config.watch_every == 0
             with watch if watching else contextlib.nullcontext():
                 sums = worker.run(batches, scale.scale / total if total > 0 else 0.0)
-                norm = clip_gradients(model, (config.clip or math.inf) * scale.scale, world)
-                norm, counts = scale.unscale(model, norm)
+                norm = clip_gradients(trained, (config.clip or math.inf) * scale.scale, world)
+                norm, counts = scale.unscale(trained, norm)
                 if counts and not torch.isfinite(norm):
-                    raise UserError(_fault(title, run, model, lambda: worker.run(batches, 1.0), done))
+                    raise UserError(_fault(title, run, worker, batches, config, step, world))
                 if watching:
                     watch.gradients(float(norm), config.clip)
                 if counts and total > 0:  # nothing to learn from changes nothing, weight decay and momentum included
                     optimizer.step()
                     if average is not None:
                         average.update()
-            model.zero_grad(set_to_none=True)
+            trained.zero_grad(set_to_none=True)
             *values, tokens = world.sum([float(v) for v in sums.values()] + [sum(data.tokens(b) for b in batches)])
             progress.add(dict(zip(sums, values)), total, int(tokens))
             progress.step = done
@@ -193,7 +207,7 @@ def train(
             finished = done == config.steps
             evaluating = evaluate is not None and (finished or _due(done, config.evaluate_every))
             better = False
-            if finished or evaluating or done % config.log_every == 0:
+            if done == 1 or finished or evaluating or watching or done % config.log_every == 0:
                 speed = clock.speed(progress.tokens)
                 last = progress.row() | {"grad_norm": float(norm) if total > 0 else 0.0, "rate": factor}
                 last |= {"tokens": progress.tokens, "tokens_per_second": round(speed, 1)}
@@ -201,31 +215,31 @@ def train(
                 if watching:
                     last["layers"] = watch.layers
                 if evaluate is not None and evaluating:
-                    last |= _evaluate(model, average, evaluate)
+                    last |= _evaluate(worker, average, evaluate)
                     better = progress.judge(last.get("valid_loss", math.inf))
                     clock.start(progress.tokens)
-                for record in (log, board):
-                    if record is not None:
-                        record.write({"step": done} | last)
+                for record in records:
+                    record.write({"step": done} | last)
                 display.update(done, _note(last))
-            stop = bool(config.patience) and progress.worse >= config.patience
             interrupted = world.any(interrupt.asked) and not finished
-            if interrupted or (better and config.keep_best) or (done % config.checkpoint_every == 0 and not finished):
+            best = progress.best if better and config.keep_best else None
+            if interrupted or best is not None or (_due(done, config.checkpoint_every) and not finished):
                 progress.scale = scale.state()
-                best = progress.best if better and config.keep_best else None
-                checkpoints.save(done, model, optimizer, average, {"progress": asdict(progress)}, best)
+                checkpoints.save(done, trained, optimizer, average, {"progress": asdict(progress)}, best)
             if interrupted:
                 raise KeyboardInterrupt
-            if stop:
+            if config.patience and progress.worse >= config.patience:
                 say(f"{title}: {progress.worse} evaluations without a better one: stopping at step {done}")
                 break
-    for record in (log, board):
-        if record is not None:
-            record.close()
+    for record in records:
+        record.close()
     if config.keep_best:
-        checkpoints.load_best(model, optimizer, average)
+        checkpoints.load_best(trained, optimizer, average)
     if average is not None:
         average.apply()
+    worker.finish()
+    if config.mup_width:
+        mup.fold(model, config.mup_width)
     model.eval()
     return TrainResult(progress.step, progress.seconds, progress.tokens, last)
 
@@ -240,45 +254,44 @@ def _due(done: int, every: int) -> bool:
     return every > 0 and done % every == 0
 
 
-def _evaluate(model: Model, average: Any, evaluate: Callable[[Any], dict[str, float]]) -> dict[str, float]:
-    model.eval()
-    with average.swapped() if average is not None else contextlib.nullcontext():
+def _evaluate(worker: Worker, average: Average | None, evaluate: Callable[[Any], dict[str, float]]) -> dict[str, float]:
+    worker.model.eval()
+    with average.swapped() if average is not None else contextlib.nullcontext(), worker.whole() as model:
         figures = evaluate(model)
-    model.train()
+    worker.model.train()
     return figures
 
 
-def _average(model: Model, decay: float) -> Any:
-    if not decay:
-        return None
-    from cairn.training.averaging import Average
+def _records(
+    run: Path, title: str, model: Model, config: TrainConfig, about: dict[str, Any] | None, step: int
+) -> list[Any]:
+    """What takes the rows; beside them run.json says what was set out to be done, also of a run that fails."""
+    settings = {"title": title, "train": to_dict(config), "model": to_dict(model.config)}
+    write_json(run / "run.json", settings | {"parameters": model.parameter_count()} | (about or {}))
+    (run / "fault.json").unlink(missing_ok=True)
+    records: list[Any] = [MetricsLog(run / "metrics.jsonl", resume_step=step)]
+    if config.tensorboard:
+        from cairn.training.tensorboard import EventLog
 
-    return Average(model, decay)
-
-
-def _watch(model: Model, every: int) -> Any:
-    if not every:
-        return None
-    from cairn.training.watch import Watch
-
-    return Watch(model)
-
-
-def _board(run: Path, config: TrainConfig, step: int) -> Any:
-    if not config.tensorboard:
-        return None
-    from cairn.training.tensorboard import EventLog
-
-    return EventLog(run / "tensorboard", resume_step=step)
+        records.append(EventLog(run / "tensorboard", resume_step=step))
+    return records
 
 
-def _fault(title: str, run: Path, model: Model, again: Callable[[], Any], step: int) -> str:
+def _fault(
+    title: str, run: Path, worker: Worker, batches: list[Any], config: TrainConfig, step: int, world: World
+) -> str:
     """What to tell of a gradient that is not finite: where it began, found by running the step again."""
-    from cairn.training.watch import first_not_finite
+    from cairn.training.fault import first_not_finite
 
-    fault = first_not_finite(model, again)
-    write_json(run / "fault.json", {"step": step} | asdict(fault))
-    return f"{title}: the gradient is not finite at step {step}: {fault.text}; lower --lr or --matrix-lr, or raise --warmup"
+    def again() -> None:
+        seed_step(config.seed, step, world.part.index)
+        worker.run(batches, 1.0)
+
+    fault = first_not_finite(worker.model, again)
+    if world.is_main:
+        write_json(run / "fault.json", {"step": step + 1} | asdict(fault))
+    where = f"{title}: the gradient is not finite at step {step + 1}"
+    return f"{where}: {fault.text}; lower --train.lr or --train.matrix-lr, or raise --train.warmup"
 
 
 class _Clock:

@@ -54,13 +54,18 @@ class JobConfig:
 
 @dataclass(frozen=True)
 class Job:
-    """A command, `words` (what `python -m` runs and its arguments), and what to run it on."""
+    """A command, `words` (what `python -m` runs and its arguments), and what to run it on.
+
+    layout: the command's; None where it has none to set.
+    """
 
     config: JobConfig
     words: tuple[str, ...]
-    layout: Layout = Layout()
+    layout: Layout | None = None
 
-    def script(self, *, head: str = "${HEAD:?}", rank: str = "${NODE_RANK:?}", python: str = "", folder: str = "") -> str:
+    def script(
+        self, *, head: str = "${HEAD:?}", rank: str = "${NODE_RANK:?}", python: str = "", folder: str = ""
+    ) -> str:
         """What one node runs. head, rank: shell words for the first node's host name and this node's number."""
         config = self.config
         if config.nodes == 1:
@@ -71,17 +76,21 @@ class Job:
             conf = f"is_host=$(({rank} == 0)),read_timeout=600,join_timeout=3600"
             meeting = ["--rdzv-backend c10d", f'--rdzv-endpoint "{head}:{config.port}"', f"--rdzv-id {config.name}"]
             meeting += [f'--rdzv-conf "{conf}"']
-        counts = [f"--nnodes {config.nodes}", f"--nproc-per-node {config.per_node}", f"--max-restarts {config.restarts}"]
+        counts = [
+            f"--nnodes {config.nodes}",
+            f"--nproc-per-node {config.per_node}",
+            f"--max-restarts {config.restarts}",
+        ]
         first = f"exec {shlex.quote(config.python or python or sys.executable)} -m torch.distributed.run"
-        return self.preamble(folder) + _lines([first, *counts, *meeting, *options(["-m", *self.words])])
+        return self.preamble(folder) + one_command([first, *counts, *meeting, *options(["-m", *self.words])])
 
     def preamble(self, folder: str = "") -> str:
         """The lines before the command: strict mode, folder, environment."""
-        where = f"{self.config.nodes} {'node' if self.config.nodes == 1 else 'nodes'} x {self.config.per_node}"
+        count = plural(self.config.nodes, "node") + " x " + plural(self.config.per_node, "process", "processes")
         lines = [
             "#!/usr/bin/env bash",
-            f"# {self.config.name}: {where} processes ({self.layout.describe()}). Run again after any interruption, it goes on",
-            "# from the newest checkpoint.",
+            f"# {self.config.name}: {count}{f' ({self.layout.describe()})' if self.layout else ''}.",
+            "# Run again after any interruption, it goes on from the newest checkpoint.",
             "set -euo pipefail",
         ]
         if self.config.folder or folder:
@@ -90,7 +99,7 @@ class Job:
             name, _, value = entry.partition("=")
             lines.append(f"export {name}={shlex.quote(value)}")
         # What torchrun waits after a SIGTERM before it kills: a checkpoint has to be written in it.
-        lines.append(f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={GRACE - 20}")
+        lines.append(f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={GRACE - 30}")
         return "\n".join(lines) + "\n"
 
 
@@ -108,18 +117,28 @@ def options(words: Sequence[str]) -> list[str]:
     return [shlex.join(line) for line in lines]
 
 
-def _lines(parts: list[str]) -> str:
+def one_command(parts: Sequence[str]) -> str:
+    """Quoted parts of one command, a line each."""
     return " \\\n    ".join(parts) + "\n"
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """
+    >>> plural(1, "node"), plural(2, "node"), plural(2, "process", "processes")
+    ('1 node', '2 nodes', '2 processes')
+    """
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def check_layout(layout: Layout, config: JobConfig) -> list[str]:
     """Notes on a layout that works but not well. Raises UserError where its processes are not those of the job."""
-    total, found = config.total, layout.size
-    started = f"{config.nodes} nodes x {config.per_node} processes = {total}" if config.nodes > 1 else f"{total}"
-    if found != total:
-        fixed = layout.data * layout.tensor * layout.pipeline
-        change = f"set --train.parallel.shard {total // fixed}" if total % fixed == 0 else "change one of them"
-        raise UserError(f"the command's layout ({layout.describe()}) is of {found} processes, the job starts {started}: {change}")
+    total, fixed = config.total, layout.data * layout.tensor * layout.pipeline
+    if layout.size != total:
+        started = f"{plural(config.nodes, 'node')} x {plural(config.per_node, 'process', 'processes')} = {total}"
+        change = f"--train.parallel.shard {total // fixed}" if total % fixed == 0 else "degrees whose product is that"
+        raise UserError(
+            f"the command's layout is {layout.describe()} = {layout.size}, the job starts {started}: give the command {change}"
+        )
     notes = []
     if layout.tensor > config.per_node or config.per_node % layout.tensor:
         notes.append(

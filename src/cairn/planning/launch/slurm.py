@@ -60,7 +60,7 @@ def slurm_files(job: Job, config: SlurmConfig, out: Path) -> JobFiles:
 
 def directives(job: Job, config: SlurmConfig, folder: Path) -> list[str]:
     """The options of sbatch, one a line."""
-    if re.search(r'["\\\n\r]', str(folder)):
+    if re.search(r'["\\\n\r]' if not config.container else r'["\\\n\r:,]', str(folder)):
         raise UserError(f"{str(folder)!r} cannot be named in a batch script; choose another --out")
     log = str(folder).replace("%", "%%") + "/%x-%j.log"
     settings = {

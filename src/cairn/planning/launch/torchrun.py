@@ -26,4 +26,5 @@ def notes_on_each(job: Job) -> list[str]:
         return []
     last = job.config.nodes - 1
     ranks = "1" if last == 1 else f"1 to {last}"
-    return [f"run the command on all {job.config.nodes} nodes: HEAD names the first one everywhere, NODE_RANK is {ranks} on the others"]
+    where = f"on all {job.config.nodes} nodes: HEAD names the first one everywhere, NODE_RANK is {ranks} on the others"
+    return [f"run the command {where}"]

@@ -6,7 +6,6 @@ lines, such as a script, as a literal block.
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
@@ -69,5 +68,6 @@ def _scalar(value: Any) -> str:
         return '"' + "".join(c if c > "\uffff" else json.dumps(c)[1:-1] for c in value) + '"'
     if value is None or isinstance(value, int):
         return json.dumps(value)
-    assert isinstance(value, (dict, Sequence)) and not value, f"no YAML for {value!r}"
+    if value not in ({}, [], ()):
+        raise TypeError(f"no YAML for {value!r}")
     return "{}" if isinstance(value, dict) else "[]"

@@ -173,6 +173,4 @@ class _Problem:
 
     def surface(self, theta: np.ndarray, per_pair: float) -> Surface:
         a, b, e, alpha, beta = map(float, theta)
-        return Surface(
-            math.exp(e), math.exp(a + alpha * self.n0), math.exp(b + beta * self.d0), alpha, beta, per_pair
-        )
+        return Surface(math.exp(e), math.exp(a + alpha * self.n0), math.exp(b + beta * self.d0), alpha, beta, per_pair)

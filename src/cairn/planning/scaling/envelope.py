@@ -17,7 +17,7 @@ from cairn.planning.scaling.runs import Run
 
 BUDGETS = 300  # places on the axis of compute
 POINTS = 8  # of a curve at least
-SMOOTHING = 0.08  # width of the Gaussian over ln tokens that evens out the loss of single batches
+SMOOTHING = 0.15  # width of the Gaussian over ln tokens that evens out the loss of single batches
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,19 @@ class EnvelopeFit:
 
 
 def smooth(tokens: np.ndarray, loss: np.ndarray, width: float = SMOOTHING) -> np.ndarray:
-    """The loss of each row averaged over its neighbours, near in ln tokens; the number of rows averaged grows with them."""
+    """The loss of each row from a straight line through its neighbours, near in ln tokens.
+
+    A line, not a mean: at the end of a curve, which decides the envelope, all neighbours lie before and a mean would lag.
+    """
     x, out = np.log(tokens), np.empty_like(loss)
     first, last = np.searchsorted(x, x - 3 * width), np.searchsorted(x, x + 3 * width, side="right")
     for i, (start, stop) in enumerate(zip(first, last)):
-        reach = min(i - start, stop - 1 - i)  # as far to both sides: at the end a lopsided mean would lag behind the curve
-        near = slice(i - reach, i + reach + 1)
-        kernel = np.exp(-0.5 * ((x[near] - x[i]) / width) ** 2)
-        out[i] = kernel @ loss[near] / kernel.sum()
+        u, v = x[start:stop] - x[i], loss[start:stop]
+        kernel = np.exp(-0.5 * (u / width) ** 2)
+        s0, s1, s2 = kernel.sum(), kernel @ u, kernel @ (u * u)
+        spread = s0 * s2 - s1 * s1
+        lined = spread > 1e-9 * s0 * s0 * width**2  # else all the weight is on one row
+        out[i] = (s2 * (kernel @ v) - s1 * (kernel @ (u * v))) / spread if lined else (kernel @ v) / s0
     return out
 
 

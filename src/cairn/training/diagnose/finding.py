@@ -46,7 +46,7 @@ CONSEQUENCES = {
     "learning rate too low": ("not learning", "underfitting", "still falling"),
     "dead units": ("not learning", "underfitting"),
     "not learning": ("underfitting",),
-    "overfitting": ("data repeated",),
+    "overfitting": ("data repeated", "still falling"),
     "underfitting": ("still falling",),
 }
 

@@ -3,27 +3,34 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
+from cairn.core.config import from_dict
 from cairn.core.errors import UserError
 from cairn.core.files import read_json
 from cairn.core.record import read_metrics
+from cairn.training.fault import Fault
 
+FACTS = ("vocab_size", "corpus_tokens", "echo_steps", "unigram_entropy")
+MOST = 1e300  # a larger figure is none
 VALID = ("valid_loss", "valid_bits_per_byte", "bits_per_byte")
 
 
 @dataclass(frozen=True)
 class Run:
     """rows: of metrics.jsonl, in the order of steps. train, facts: settings and figures as far as the run's files say them;
-    a check that needs one that is missing says nothing. fault: fault.json of a run that stopped on a value not finite."""
+    a check that needs one that is missing says nothing. fault: why a run stopped at `fault_step` on a value that is not finite.
+    skipped: lines of the record that are no rows."""
 
     path: Path
     rows: list[dict[str, Any]]
     train: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    fault: dict[str, Any] | None = None
+    fault: Fault | None = None
+    fault_step: int = 0
+    skipped: int = 0
 
     def column(self, key: str, *, after: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """(steps, values) of the rows that have a finite number there, of steps beyond `after`."""
@@ -34,12 +41,22 @@ class Run:
     @property
     def begin(self) -> int:
         """The step after which the curve is of one kind: a curriculum of another task comes before it."""
-        return int(self.facts.get("echo_steps", 0))
+        return int(self.fact("echo_steps") or 0)
 
     @property
     def warm(self) -> int:
         """The last step before the rate is at its peak."""
-        return max(self.begin, int(self.train.get("warmup", 0)))
+        return max(self.begin, int(self.setting("warmup")))
+
+    def setting(self, name: str) -> float:
+        """A number among the settings of the training; 0 where it is not known."""
+        value = self.train.get(name)
+        return value if _number(value) else 0
+
+    def fact(self, name: str) -> float | None:
+        """A positive number among the facts; None where it is not known."""
+        value = self.facts.get(name)
+        return value if _number(value) and value > 0 else None
 
     def loss(self) -> tuple[np.ndarray, np.ndarray]:
         return self.column("loss", after=self.begin)
@@ -51,7 +68,7 @@ class Run:
 
     def layers(self, *, after: int = 0) -> list[tuple[int, dict[str, dict[str, float]]]]:
         """(step, figures by layer) of the watched steps beyond `after`."""
-        return [(row["step"], row["layers"]) for row in self.rows if row.get("layers") and row["step"] > after]
+        return [(row["step"], row["layers"]) for row in self.rows if "layers" in row and row["step"] > after]
 
     def blocks(self) -> list[str]:
         """The layers that are repeated over the depth, in their order; of an encoder-decoder those of the decoder."""
@@ -63,7 +80,7 @@ class Run:
     @property
     def entropy(self) -> float | None:
         """Nats of a uniform guess, where the loss is a cross-entropy over the vocabulary."""
-        size = self.facts.get("vocab_size")
+        size = self.fact("vocab_size")
         preferences = any("preference_loss" in row for row in self.rows[:1])
         return None if not size or preferences else math.log(size)
 
@@ -78,9 +95,11 @@ def read_run(path: Path | str) -> Run:
     if not (folder / "metrics.jsonl").exists() and not (folder / "fault.json").exists():
         folder = folder.with_name(folder.name + ".run")
     metrics = path if path.is_file() else folder / "metrics.jsonl"
-    rows = [row for row in read_metrics(metrics) if isinstance(row, dict) and _number(row.get("step"))]
-    fault = _optional(folder / "fault.json")
-    if fault is not None and rows and rows[-1]["step"] >= fault.get("step", 0):
+    lines = read_metrics(metrics)
+    rows = [_clean(row) for row in lines if isinstance(row, dict) and _number(row.get("step"))]
+    rows.sort(key=lambda row: row["step"])
+    fault, at = _fault(folder / "fault.json")
+    if rows and rows[-1]["step"] >= at:
         fault = None  # it went on beyond
     if not rows and fault is None:
         raise UserError(
@@ -88,24 +107,42 @@ def read_run(path: Path | str) -> Run:
             "give the folder a training command writes: its --out, or --out with .run at the end"
         )
     train, facts = _settings(folder)
-    return Run(folder, sorted(rows, key=lambda row: row["step"]), train, facts, fault)
+    return Run(folder, rows, train, facts, fault, at, len(lines) - len(rows))
+
+
+def _fault(path: Path) -> tuple[Fault | None, int]:
+    """What stopped the run, and its step."""
+    values = _optional(path)
+    if values is None:
+        return None, 0
+    step = values.pop("step", 0)
+    return from_dict(Fault, values, where=str(path)), int(step) if _number(step) else 0
+
+
+def _clean(row: dict[str, Any]) -> dict[str, Any]:
+    """What are numbers in the row, a loss that is not finite among them, and in its layers' figures."""
+    numbers = ((key, v) for key, v in row.items() if key != "layers")
+    kept: dict[str, Any] = {key: v for key, v in numbers if _number(v) or isinstance(v, float)}
+    layers = row.get("layers")
+    if isinstance(layers, dict):
+        found = {n: {k: v for k, v in f.items() if _number(v)} for n, f in layers.items() if isinstance(f, dict)}
+        kept |= {"layers": found} if found else {}
+    return kept
 
 
 def _settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of the training and facts: from run.json, which the trainer writes first, then from the model directory."""
     model = folder.with_name(folder.name.removesuffix(".run"))
     begun, record = _optional(folder / "run.json") or {}, _optional(model / "cairn.json") or {}
-    recipe = record.get("recipe") or {}
-    shape = begun.get("model") or _optional(model / "config.json") or {}
-    facts: dict[str, Any] = {"title": begun.get("title") or record.get("stage")}
-    facts["vocab_size"] = shape.get("vocab_size")
-    for key, other in (
-        ("corpus_tokens", record.get("metrics", {}).get("corpus_tokens")),
-        ("echo_steps", recipe.get("echo_steps", 0)),
-        ("unigram_entropy", record.get("metrics", {}).get("unigram_entropy")),
-    ):
-        facts[key] = begun.get(key, other)
-    return begun.get("train") or recipe.get("train") or {}, {k: v for k, v in facts.items() if v is not None}
+    recipe, ended = _table(record, "recipe"), _table(record, "metrics")
+    shape = _table(begun, "model") or _optional(model / "config.json") or {}
+    facts = {key: (shape | recipe | ended | begun).get(key) for key in FACTS}
+    return _table(begun, "train") or _table(recipe, "train"), {k: v for k, v in facts.items() if v is not None}
+
+
+def _table(values: dict[str, Any], key: str) -> dict[str, Any]:
+    found = values.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _optional(path: Path) -> dict[str, Any] | None:
@@ -118,7 +155,7 @@ def _optional(path: Path) -> dict[str, Any] | None:
     return value
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
+def _number(value: Any) -> TypeGuard[float]:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= MOST  # false for what is not finite; an integer of JSON may be beyond every float

@@ -6,7 +6,7 @@ gradients above 1e-7, which those of a clipped gradient of a few million weights
 
 import torch
 
-from cairn.training.optimizers.sharded import replicated
+from cairn.training.optimizers.sharded import replicated, zeros_everywhere
 
 DECAY = 0.8  # the second moment's decay at step t is 1 - t^-DECAY (section 7.2)
 SMALLEST_SQUARE = 1e-30
@@ -33,22 +33,28 @@ class Adafactor(torch.optim.Optimizer):
                 if p.grad is not None:
                     self._update(p, group["lr"], group["weight_decay"])
 
+    def initial_state(self, p: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Means of 0: a column of rows (R, 1) and a row of columns (1, C); of a vector all."""
+        if p.ndim < 2:
+            return {"step": torch.zeros(()), "square": torch.zeros_like(p, dtype=_exact(p.dtype))}
+        row, column = torch.Size((*p.shape[:-1], 1)), torch.Size((*p.shape[:-2], 1, p.shape[-1]))
+        return {"step": torch.zeros(()), "row": zeros_everywhere(row, p), "column": zeros_everywhere(column, p)}
+
     def _update(self, p: torch.Tensor, lr: float, weight_decay: float) -> None:
         state, grad = self.state[p], p.grad
         assert grad is not None
-        square = grad.float().square() if grad.dtype in (torch.bfloat16, torch.float16) else grad.square()
         if not state:
-            state["step"] = torch.zeros(())
+            state.update(self.initial_state(p))
+        square = grad.to(_exact(grad.dtype)).square()
         state["step"] += 1
         new = float(state["step"]) ** -DECAY
         if p.ndim < 2:
-            mean = _average(state, "square", square + SMALLEST_SQUARE, new)
-            update = grad * mean.rsqrt()
+            update = grad * state["square"].lerp_(square + SMALLEST_SQUARE, new).rsqrt()
         else:
             # A sum over a divided dimension is whole only once all processes have added theirs.
             row = replicated(square.sum(-1, keepdim=True)) / p.shape[-1] + SMALLEST_SQUARE
             column = replicated(square.sum(-2, keepdim=True)) / p.shape[-2] + SMALLEST_SQUARE
-            row, column = _average(state, "row", row, new), _average(state, "column", column, new)
+            row, column = state["row"].lerp_(row, new), state["column"].lerp_(column, new)
             update = grad * (row / row.mean(-2, keepdim=True)).rsqrt() * column.rsqrt()
         size = lr * _rms(p).clamp(min=SMALLEST_RMS) / (_rms(update) / LARGEST_UPDATE).clamp(min=1.0)
         if weight_decay:
@@ -56,11 +62,9 @@ class Adafactor(torch.optim.Optimizer):
         p.sub_((update * size).to(p.dtype))
 
 
-def _average(state: dict, key: str, value: torch.Tensor, new: float) -> torch.Tensor:
-    if key not in state:
-        state[key] = torch.zeros_like(value)
-    return state[key].lerp_(value, new)
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _rms(x: torch.Tensor) -> torch.Tensor:
-    return (replicated(x.float().square().sum() if x.dtype != torch.float64 else x.square().sum()) / x.numel()).sqrt()
+    return (replicated(x.to(_exact(x.dtype)).square().sum()) / x.numel()).sqrt()

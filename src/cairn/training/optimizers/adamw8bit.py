@@ -59,8 +59,23 @@ class AdamW8bit(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     if not self.state[p]:
-                        self.state[p].update(initial_state(p))
+                        self.state[p].update(self.initial_state(p))
                     self._update(p, group)
+
+    def initial_state(self, p: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Moments of 0 (whatever the codes, by scales of 0): codes shaped like the parameter, scales with a column a block."""
+        length = block_length(p)
+        part = local(p)
+        codes, scales = (
+            torch.zeros_like(part, dtype=torch.uint8),
+            part.new_zeros(part.numel() // length, dtype=torch.float32),
+        )
+        columns = torch.Size((*p.shape[:-1], p.shape[-1] // length))
+        state = {"step": torch.zeros(())}
+        for key in ("m", "v"):
+            state[key] = shaped_like(codes.clone(), p, p.shape)
+            state[f"{key}_scale"] = shaped_like(scales.view(*part.shape[:-1], -1).clone(), p, columns)
+        return state
 
     def _update(self, p: torch.Tensor, group: dict) -> None:
         state, length = self.state[p], block_length(p)
@@ -123,7 +138,7 @@ def update_in_kernel(blocks: Blocks, rule: Rule) -> None:
     from cairn.kernels.eightbit import adamw_blocks
     from cairn.kernels.threads import in_parts
 
-    arrays = [x.numpy() for x in blocks]
+    arrays: list[Any] = [x.numpy() for x in blocks]
     settings = tuple(np.float32(value) for value in rule)
     threads = torch.get_num_threads() if blocks.weight_NB.numel() >= THREADED else 1
     in_parts(lambda first, last: adamw_blocks(*arrays, *_tables(), settings, first, last), len(arrays[0]), threads)
@@ -131,25 +146,12 @@ def update_in_kernel(blocks: Blocks, rule: Rule) -> None:
 
 @functools.cache
 def _tables() -> list[np.ndarray]:
-    """Of each moment: the numbers, the borders between them, and the first guess at a code."""
+    """Of each moment: the numbers, the borders between them and one above all, and the first guess at a code."""
     from cairn.kernels.eightbit import first_codes
 
     tables = []
     for signed in (True, False):
         numbers = dynamic_map(signed).numpy()
         borders = (numbers[1:] + numbers[:-1]) / 2
-        tables += [numbers, borders, first_codes(borders)]
+        tables += [numbers, np.append(borders, np.float32(2.0)), first_codes(borders)]
     return tables
-
-
-def initial_state(p: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Moments of 0 (whatever the codes, by scales of 0): codes shaped like the parameter, scales with a column a block."""
-    length = block_length(p)
-    part = local(p)
-    codes, scales = torch.zeros_like(part, dtype=torch.uint8), part.new_zeros(part.numel() // length, dtype=torch.float32)
-    columns = torch.Size((*p.shape[:-1], p.shape[-1] // length))
-    state = {"step": torch.zeros(())}
-    for key in ("m", "v"):
-        state[key] = shaped_like(codes.clone(), p, p.shape)
-        state[f"{key}_scale"] = shaped_like(scales.view(*part.shape[:-1], -1).clone(), p, columns)
-    return state

@@ -26,11 +26,11 @@ def dynamic_map(signed: bool) -> torch.Tensor:
     positive = []
     for decade in range(DECADES):
         steps = 2**decade * (1 if signed else 2)
-        borders = torch.linspace(0.1, 1, steps + 1, dtype=torch.float64)
+        borders = torch.linspace(0.1, 1, steps + 1)
         positive.append((borders[:-1] + borders[1:]) / 2 * 10.0 ** (decade + 1 - DECADES))
     values = torch.cat(positive)
     parts = [-values] if signed else []
-    return torch.cat([*parts, torch.tensor([0.0, 1.0], dtype=torch.float64), values]).sort().values.float()
+    return torch.cat([*parts, torch.tensor([0.0, 1.0]), values]).sort().values
 
 
 @functools.cache

@@ -6,6 +6,9 @@ Transformers it needs clearly fewer tokens than AdamW for the same loss. torch.o
 Shapes: N matrices, R rows, C columns, M the smaller of both.
 """
 
+# pyright: reportPrivateImportUsage=false
+# (torch's optimizers are made of its _foreach functions, and it documents them without exporting them to checkers.)
+
 from collections import defaultdict
 
 import torch
@@ -46,10 +49,13 @@ class Muon(torch.optim.Optimizer):
                 for first in range(0, len(params), count):
                     self._update(params[first : first + count], group)
 
+    def initial_state(self, p: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"momentum": torch.zeros_like(p)}
+
     def _update(self, params: list[torch.Tensor], group: dict) -> None:
         for p in params:
             if not self.state[p]:
-                self.state[p]["momentum"] = torch.zeros_like(p)
+                self.state[p].update(self.initial_state(p))
         grads = [local(p.grad) for p in params]
         momenta = [local(self.state[p]["momentum"]) for p in params]
         torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])

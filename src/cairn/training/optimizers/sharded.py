@@ -16,7 +16,7 @@ def is_sharded(x: Any) -> bool:
 
 def local(x: Any) -> torch.Tensor:
     """This process's part, sharing memory."""
-    return x.to_local() if is_sharded(x) else x.detach()
+    return x.detach().to_local() if is_sharded(x) else x.detach()
 
 
 def replicated(x: Any) -> torch.Tensor:
@@ -26,6 +26,17 @@ def replicated(x: Any) -> torch.Tensor:
     from torch.distributed.tensor import Replicate
 
     return x.redistribute(placements=[Replicate()] * x.device_mesh.ndim)
+
+
+def zeros_everywhere(shape: torch.Size, parameter: Any) -> torch.Tensor:
+    """float32 (float64 beside a float64 parameter) zeros that every process of the parameter has whole."""
+    dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+    if not is_sharded(parameter):
+        return torch.zeros(shape, dtype=dtype, device=parameter.device)
+    from torch.distributed.tensor import Replicate, zeros
+
+    mesh = parameter.device_mesh
+    return zeros(shape, dtype=dtype, device_mesh=mesh, placements=[Replicate()] * mesh.ndim)
 
 
 def shaped_like(part: torch.Tensor, parameter: Any, shape: torch.Size) -> torch.Tensor:
@@ -57,21 +68,24 @@ def by_matrix(
     shape = torch.Size((len(parts_NRC), *parameter.shape))
     stride = torch.empty(shape, device="meta").stride()
     divided = [_next_dimension(placement) for placement in parameter.placements]
-    whole = [placement if isinstance(placement, Replicate) else Shard(0) for placement in divided]
-    parts = DTensor.from_local(parts_NRC.contiguous(), mesh, divided, run_check=False, shape=shape, stride=stride)
-    mine = parts.redistribute(placements=whole).to_local()
-    done = function(mine) if len(mine) else mine
-    done = done.to(parts_NRC.dtype).contiguous()
-    results = DTensor.from_local(done, mesh, whole, run_check=False, shape=shape, stride=stride)
-    return results.redistribute(placements=divided).to_local()
+    whole = [placement if placement.is_replicate() else Shard(0) for placement in divided]
+    # FSDP2 over tensor parallelism divides a dimension twice, in an order that goes nowhere but to whole tensors.
+    between = [[Replicate()] * mesh.ndim] if any(type(p) not in (Shard, Replicate) for p in divided) else []
+    x = DTensor.from_local(parts_NRC.contiguous(), mesh, divided, run_check=False, shape=shape, stride=stride)
+    for placements in (*between, whole):
+        x = x.redistribute(placements=placements)
+    mine = x.to_local()
+    done = (function(mine) if len(mine) else mine).to(parts_NRC.dtype).contiguous()
+    x = DTensor.from_local(done, mesh, whole, run_check=False, shape=shape, stride=stride)
+    for placements in (*between, divided):
+        x = x.redistribute(placements=placements)
+    return x.to_local()
 
 
 def _next_dimension(placement: Any) -> Any:
     """The placement of a matrix within a stack of them."""
-    from torch.distributed.tensor import Shard
-
-    if not placement.is_shard():
+    if placement.is_replicate():
         return placement
-    if type(placement) is Shard:
-        return Shard(placement.dim + 1)
-    return type(placement)(placement.dim + 1, split_factor=placement.split_factor)  # type: ignore[call-arg]
+    if hasattr(placement, "split_factor"):
+        return type(placement)(placement.dim + 1, split_factor=placement.split_factor)
+    return type(placement)(placement.dim + 1)

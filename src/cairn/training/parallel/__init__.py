@@ -1,4 +1,4 @@
-"""One process or many: who works on what, and what runs a step's forward and backward passes."""
+"""One process or many: who works on what, and what runs a step's forward and backward passes. docs/parallel.md explains."""
 
 from cairn.training.parallel.clip import clip_gradients
 from cairn.training.parallel.worker import Worker, build_worker

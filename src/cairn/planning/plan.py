@@ -1,0 +1,321 @@
+"""A plan for a training run: the layout, micro-batch and recomputation that fit and are estimated fastest, what they take, and
+what would help where nothing fits.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from cairn.core.config import option
+from cairn.core.errors import UserError
+from cairn.models import ModelConfig
+from cairn.planning.budget import TOKENS_A_PARAMETER, family
+from cairn.planning.hardware import DEVICES, GIB, Device
+from cairn.planning.layout import Layout
+from cairn.planning.memory import Memory, training_memory
+from cairn.planning.optimizers import OPTIMIZERS
+from cairn.planning.parameters import Parameters, count_parameters
+from cairn.planning.speed import StepTime, step_time
+
+RECOMPUTE = ("none", "selective", "full")
+MOST_DEVICES = 1 << 14  # up to which a refusal looks for a number that fits
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training run. 0 and auto leave the choice to the plan."""
+
+    devices: int = option(1, "devices", minimum=1)
+    tokens: float = option(0.0, "tokens to train on; 0 is 20 for each parameter", minimum=0)
+    rows: int = option(256, "rows of a step, over all devices", minimum=1)
+    context: int = option(0, "tokens of a row; 0 is the model's longest, 4096 at most", minimum=0)
+    micro_rows: int = option(0, "rows that go through a device at once; 0 is chosen", minimum=0)
+    precision: str = option("auto", "auto: 16 bits where they are fast", choices=("auto", "fp32", "bf16", "fp16"))
+    optimizer: str = option("muon", "optimizer", choices=OPTIMIZERS)
+    recompute: str = option("auto", "what blocks compute again in the backward pass", choices=("auto", *RECOMPUTE))
+    average: bool = option(False, "keep an average of the weights (EMA)")
+    data: int = option(0, "replicas (DDP); 0 is chosen", minimum=0)
+    shard: int = option(0, "processes that share rows and state (FSDP2); 0 is chosen", minimum=0)
+    zero: int = option(0, "what they share: 1 optimizer, 2 and gradients, 3 and weights; 0 is chosen", choices=(0, 1, 2, 3))
+    tensor: int = option(0, "processes that share each matrix; 0 is chosen", minimum=0)
+    pipeline: int = option(0, "stages of blocks; 0 is chosen", minimum=0)
+    mfu: float = option(0.35, "share of the peak rate that the arithmetic reaches: a guess (tuned runs: 0.3 to 0.55)")
+    reserve: float = option(0.05, "share of a device's memory to leave free, for fragments", minimum=0)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mfu <= 1:
+            raise UserError(f"mfu is a share of the peak rate, above 0 and at most 1; got {self.mfu}")
+        if self.reserve >= 1:
+            raise UserError(f"reserve is a share of the memory, below 1; got {self.reserve}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to run: everything that the setting had left open."""
+
+    layout: Layout
+    micro_rows: int
+    recompute: str
+    memory: Memory
+    time: StepTime
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The chosen way and what it takes. why: how it compares with the other ways that fit."""
+
+    config: ModelConfig
+    found: Parameters
+    device: Device
+    setting: Training
+    choice: Choice
+    others: tuple[Choice, ...]  # the best of each other layout, fastest first
+    considered: int
+    fitting: int
+
+    @property
+    def steps(self) -> int:
+        return math.ceil(self.setting.tokens / (self.setting.rows * self.setting.context))
+
+    @property
+    def hours(self) -> float:
+        return self.steps * self.choice.time.seconds / 3600
+
+    @property
+    def dollars(self) -> float:
+        return self.hours * self.setting.devices * self.device.price
+
+    @property
+    def kilowatt_hours(self) -> float:
+        """At the boards' full power, cooling left out."""
+        return self.hours * self.setting.devices * self.device.watts / 1000
+
+    @property
+    def room(self) -> float:
+        return usable(self.device, self.setting)
+
+    @property
+    def why(self) -> str:
+        told = f"estimated fastest of {self.fitting:,} ways that fit, of {self.considered:,} considered"
+        if self.others:
+            second = self.others[0]
+            slower = second.time.seconds / self.choice.time.seconds - 1
+            told += f"; next is {describe(second)}, {slower:.1%} slower"
+        return told
+
+
+def describe(choice: Choice) -> str:
+    return f"{choice.layout.describe()}, micro rows {choice.micro_rows}, recompute {choice.recompute}"
+
+
+def usable(device: Device, setting: Training) -> float:
+    """Bytes of a device that a run may fill."""
+    return device.memory * (1 - setting.reserve)
+
+
+def settle(config: ModelConfig, device: Device, setting: Training) -> Training:
+    """The setting with tokens, context and precision filled in. Raises UserError for what no model or device can do."""
+    found = count_parameters(config)
+    context = setting.context or min(config.max_positions, 4096)
+    if context > config.max_positions:
+        raise UserError(f"--context {context} is more than the model's {config.max_positions} positions")
+    if setting.devices > 1 and not device.link:
+        raise UserError(f"{device.title} cannot be joined to others here: plan for --devices 1")
+    if setting.micro_rows > setting.rows:
+        raise UserError(f"--micro-rows {setting.micro_rows} is more than the {setting.rows} rows of a step")
+    precision = device.precision if setting.precision == "auto" else setting.precision
+    if precision == "bf16" and not device.bf16 and device.kind == "cuda":
+        raise UserError(f"{device.title} has no bfloat16 arithmetic: use --precision fp16 or fp32")
+    tokens = setting.tokens or TOKENS_A_PARAMETER * found.total
+    return replace(setting, context=context, precision=precision, tokens=tokens)
+
+
+def plan_training(config: ModelConfig, device: Device, setting: Training) -> TrainingPlan:
+    """The fastest way that fits. Raises UserError, saying what would fit, where none does."""
+    setting = settle(config, device, setting)
+    found = count_parameters(config)
+    ways = list(_ways(found, device, setting))
+    room = usable(device, setting)
+    fitting = sorted((w for w in ways if w.memory.peak <= room), key=_preference)
+    if not fitting:
+        raise UserError(refusal(found, device, setting, ways))
+    best = fitting[0]
+    others: dict[Layout, Choice] = {}
+    for way in fitting:
+        if way.layout != best.layout:
+            others.setdefault(way.layout, way)
+    return TrainingPlan(
+        config, found, device, setting, best, tuple(others.values())[:8], len(ways), len(fitting)
+    )  # fmt: skip
+
+
+def _preference(way: Choice) -> tuple[float, int, float]:
+    """Fastest first; among equally fast ones (to a thousandth) the simplest layout, then the least memory."""
+    layout = way.layout
+    degrees = (layout.shard > 1) + 2 * (layout.tensor > 1) + 2 * (layout.pipeline > 1)
+    return (round(math.log(way.time.seconds), 3), degrees, way.memory.peak)
+
+
+# --- the ways there are
+
+
+def layouts(config: ModelConfig, device: Device, setting: Training) -> Iterator[Layout]:
+    """All layouts on the devices that training/parallel can run this model in and the setting allows."""
+    n = setting.devices
+    for tensor in _degrees(n, setting.tensor):
+        if tensor > 1 and (tensor > device.node or not _divides(config, tensor)):
+            continue
+        for pipeline in _degrees(n // tensor, setting.pipeline):
+            if pipeline > config.layers:
+                continue
+            for shard in _degrees(n // tensor // pipeline, setting.shard):
+                data = n // tensor // pipeline // shard
+                if setting.data not in (0, data) or setting.rows % (data * shard):
+                    continue
+                if config.experts is not None and data != n:
+                    continue  # processes would choose different experts
+                for zero in (1, 2, 3) if shard > 1 else (3,):
+                    if setting.zero in (0, zero) or shard == 1:
+                        yield Layout(data, shard, zero, tensor, pipeline)
+
+
+def _divides(config: ModelConfig, tensor: int) -> bool:
+    """Whether training/parallel/tensor.py divides the matrices by `tensor`."""
+    if config.latent is not None or config.positions in ("alibi", "relative") or config.qk_norm == "width":
+        return False
+    whole_heads = not config.kv_heads % tensor or config.kv_heads == 1
+    return not config.heads % tensor and not config.ffn_dim % tensor and whole_heads
+
+
+def _degrees(n: int, wanted: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0 and wanted in (0, d)]
+
+
+def _ways(found: Parameters, device: Device, setting: Training) -> Iterator[Choice]:
+    kinds = RECOMPUTE if setting.recompute == "auto" else (setting.recompute,)
+    for layout in layouts(found.config, device, setting):
+        rows = setting.rows // layout.rows
+        sizes = [d for d in range(1, rows + 1) if rows % d == 0 and d & (d - 1) == 0 or d == rows]
+        if setting.micro_rows:
+            sizes = [setting.micro_rows] if setting.micro_rows <= rows else []
+        for micro_rows, recompute in itertools.product(sizes, kinds):
+            yield consider(found, device, setting, layout, micro_rows, recompute)
+
+
+def consider(
+    found: Parameters, device: Device, setting: Training, layout: Layout, micro_rows: int, recompute: str
+) -> Choice:
+    """Memory and time of one way."""
+    micro_batches = max(1, math.ceil(setting.rows / layout.rows / micro_rows))
+    memory = training_memory(
+        found,
+        layout,
+        micro_rows=micro_rows,
+        context=setting.context,
+        micro_batches=micro_batches,
+        precision=setting.precision,
+        optimizer=setting.optimizer,
+        recompute=recompute,
+        average=setting.average,
+        kind=device.kind,
+    )
+    time = step_time(
+        found,
+        device,
+        layout,
+        rows=setting.rows,
+        micro_rows=micro_rows,
+        context=setting.context,
+        precision=setting.precision,
+        optimizer=setting.optimizer,
+        recompute=recompute,
+        mfu=setting.mfu,
+        state_bytes=2 * (memory.weights + memory.gradients + memory.optimizer),
+    )
+    return Choice(layout, micro_rows, recompute, memory, time)
+
+
+# --- what to say where nothing fits
+
+
+def refusal(found: Parameters, device: Device, setting: Training, ways: list[Choice]) -> str:
+    """One line: what is lacking, and which single changes would help."""
+    room = usable(device, setting)
+    if not ways:
+        return (
+            f"no layout divides this model over {setting.devices} devices as asked: tensor must divide heads, key/value heads "
+            f"and ffn_dim and stay within a node of {device.node}, pipeline be at most {found.config.layers}, data x shard "
+            f"divide {setting.rows} rows, and a mixture of experts is divided by data alone"
+        )
+    least = min(ways, key=lambda way: way.memory.peak)
+    told = (
+        f"{found.total / 1e9:.3g} billion parameters do not fit {setting.devices} x {device.title}: at least "
+        f"{least.memory.peak / GIB:.1f} GiB a device ({describe(least)}), {room / GIB:.1f} GiB are usable"
+    )
+    helps = list(_helps(found, device, setting))
+    return told + ". What would fit: " + ("; ".join(helps) if helps else "nothing that this table holds")
+
+
+def _helps(found: Parameters, device: Device, setting: Training) -> Iterator[str]:
+    if setting.micro_rows > 1 and _fits(found, device, replace(setting, micro_rows=1)):
+        yield "--micro-rows 1"
+    if setting.recompute not in ("auto", "full") and _fits(found, device, replace(setting, recompute="full")):
+        yield "--recompute full"
+    for optimizer in ("adamw8bit", "adafactor"):
+        if setting.optimizer != optimizer and _fits(found, device, replace(setting, optimizer=optimizer)):
+            yield f"--optimizer {optimizer}"
+            break
+    free = replace(setting, data=0, shard=0, zero=0, tensor=0, pipeline=0)
+    if free != setting and _fits(found, device, free):
+        yield "another layout on the same devices (leave --data, --shard, --zero, --tensor and --pipeline out)"
+    if device.link:
+        count = 1 << setting.devices.bit_length()  # the next power of two
+        while count <= MOST_DEVICES:
+            more = replace(free, devices=count, rows=-(-setting.rows // count) * count)
+            if _fits(found, device, more):
+                yield f"--devices {count}"
+                break
+            count *= 2
+    larger = sorted((d for d in DEVICES.values() if d.memory > device.memory), key=lambda d: d.memory)
+    larger = [d for d in larger if setting.devices == 1 or d.link]
+    fitting = [d.name for d in larger if _fits(found, d, replace(setting, precision="auto"))]
+    if fitting:
+        yield f"--hardware {fitting[0]}" + (f" (or {', '.join(fitting[1:3])})" if fitting[1:] else "")
+    if setting.context > 512 and _fits(found, device, replace(setting, context=512)):
+        yield "--context 512"
+    smaller = _largest_that_fits(found.config, device, setting)
+    if smaller is not None:
+        count = count_parameters(smaller).total
+        yield (
+            f"a smaller model of the family, up to {count / 1e9:.3g} billion parameters "
+            f"(dim {smaller.dim}, layers {smaller.layers}, heads {smaller.heads}, ffn_dim {smaller.ffn_dim})"
+        )
+
+
+def _fits(found: Parameters, device: Device, setting: Training) -> bool:
+    try:
+        setting = settle(found.config, device, setting)
+    except UserError:
+        return False
+    room = usable(device, setting)
+    # What fits at all fits with one row and everything computed again, where the setting leaves that open.
+    setting = replace(
+        setting,
+        micro_rows=setting.micro_rows or 1,
+        recompute="full" if setting.recompute == "auto" else setting.recompute,
+    )
+    return any(way.memory.peak <= room for way in _ways(found, device, setting))
+
+
+def _largest_that_fits(config: ModelConfig, device: Device, setting: Training) -> ModelConfig | None:
+    """By bisection: memory grows with the number of heads."""
+    members = family(config)
+    low, high = 0, len(members)  # members[high:] fit
+    while low < high:
+        middle = (low + high) // 2
+        if _fits(count_parameters(members[middle]), device, setting):
+            high = middle
+        else:
+            low = middle + 1
+    return members[low] if low < len(members) else None

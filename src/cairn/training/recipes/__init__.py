@@ -1,0 +1,1 @@
+"""Training loops of other libraries over cairn's model directories and data, for those who have one running already."""
