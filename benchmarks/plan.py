@@ -4,8 +4,11 @@
 
 Each configuration is trained for three steps in a fresh process by the trainer itself; what counts is the peak of the
 process's resident memory less what it was before the model was built (libraries are loaded by then: a tiny model has been
-trained). With a GPU the same runs are made there, and torch's own peak is what counts. value is the measured peak, peer_value
-the predicted one; ratio is the smaller over the larger of both, 1 where they agree.
+trained). value is the measured peak, peer_value the predicted one; ratio is the smaller over the larger, 1 where they agree.
+
+On a CPU malloc gives each large tensor its own mapping for this, so that resident memory is what tensors hold. The trainer
+asks malloc to keep what is freed, which is faster and leaves holes: rows "with holes" measure that, against the prediction
+with the planner's share for them. With a GPU the runs are made there, and torch's own count of tensors is what is measured.
 """
 
 import json
@@ -18,7 +21,7 @@ from measure import Row, fresh, main
 from cairn.models import ModelConfig, preset
 from cairn.planning import Layout, count_parameters, training_memory
 
-GOAL = 0.9
+GOAL, GOAL_WITH_HOLES = 0.9, 0.75
 MIB = 2**20
 
 LLAMA = ModelConfig(vocab_size=8192, dim=512, layers=8, heads=8, kv_heads=4, ffn_dim=1408, max_positions=1024)
@@ -43,6 +46,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import cairn.training.trainer
 from cairn.core.config import from_dict
 from cairn.models import ModelConfig, Transformer, preset
 from cairn.training.causal import CausalLM, TokenBatch
@@ -51,6 +55,8 @@ from cairn.training.trainer import TrainConfig, train
 torch.set_num_threads(1)
 asked = json.loads(sys.argv[1])
 device = asked["device"]
+if not asked["holes"]:
+    cairn.training.trainer.keep_freed_memory = lambda: None  # the environment sets malloc's rule
 
 class RandomTokens:
     def __init__(self, config, rows, micro_rows, context):
@@ -95,33 +101,38 @@ print(json.dumps({"bytes": peak - before}))
 """
 
 
-def compare(name: str, device: str) -> Row:
+def compare(name: str, device: str, *, holes: bool = False) -> Row:
     config, rows, micro_rows, context, optimizer, precision, recompute = CONFIGURATIONS[name]
     average = "average" in name
     asked: dict[str, Any] = {
         "config": asdict(config), "rows": rows, "micro_rows": micro_rows, "context": context, "optimizer": optimizer,
-        "precision": precision, "recompute": recompute, "average": average, "device": device,
+        "precision": precision, "recompute": recompute, "average": average, "device": device, "holes": holes,
     }  # fmt: skip
-    measured = fresh(RUN, json.dumps(asked), environment={"OMP_NUM_THREADS": "1"})["bytes"]
+    environment = {"OMP_NUM_THREADS": "1"} | ({} if holes else {"MALLOC_MMAP_THRESHOLD_": "65536"})
+    measured = fresh(RUN, json.dumps(asked), environment=environment)["bytes"]
     planned = training_memory(
         count_parameters(config), Layout(), micro_rows=micro_rows, context=context, micro_batches=rows // micro_rows,
         precision=precision, optimizer=optimizer, recompute=recompute, average=average, kind=device,
     )  # fmt: skip
-    predicted = max(planned.moments.values())
+    predicted = planned.tensors + (planned.fragments if holes else 0.0)
     return {
-        "name": f"peak memory, {device}: {name}",
+        "name": f"{device}{', with holes' if holes else ''}: {name}",
         "peer": "cairn plan",
         "value": measured / MIB,
         "peer_value": predicted / MIB,
         "unit": "MiB",
         "ratio": min(measured, predicted) / max(measured, predicted),
-        "goal": GOAL,
+        "goal": GOAL_WITH_HOLES if holes else GOAL,
     }
 
 
 def measure(quick: bool) -> list[Row]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return [compare(name, device) for name in list(CONFIGURATIONS)[: 2 if quick else None]]
+    names = list(CONFIGURATIONS)[: 2 if quick else None]
+    rows = [compare(name, device) for name in names]
+    if device == "cpu":
+        rows += [compare(name, device, holes=True) for name in names[:: 1 if quick else 3]]
+    return rows
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cairn.core.config import from_dict
 from cairn.models import ModelConfig, Transformer, preset
@@ -121,15 +122,40 @@ def build(case: dict[str, Any]) -> Transformer:
     return model
 
 
+class Counter(TorchDispatchMode):
+    """How often each collective is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[str, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented  # ask again with what it does to the parts
+        name = func.overloadpacket.__name__.strip("_")
+        if func.namespace in ("c10d", "_c10d_functional") and name in (
+            "all_reduce",
+            "allgather_base",
+            "reduce_scatter_base",
+        ):
+            self.calls[name] = self.calls.get(name, 0) + 1
+        return func(*args, **(kwargs or {}))
+
+
 def look(case: dict[str, Any]) -> dict[str, Any]:
-    """What a process trains, by name, and what it has whole after a micro-batch that is not the step's last."""
-    case = DEFAULTS | case
+    """What a process trains, by name; the collectives of a step of two micro-batches; what it has whole after one that is
+    not the last."""
+    case = DEFAULTS | case | {"micro_batches": 2}
     world = join(Layout(**case["layout"]), "cpu")
     worker: Any = build_worker(build(case), CausalLM(), "fp32", world)
-    found: dict[str, Any] = {"names": [name for name, _ in worker.model.named_parameters()]}
+    batches = RandomRows(case).batch(0, world.part)
+    worker.run(batches, 1.0)  # the first step sets up what the others find
+    with Counter() as counter:
+        worker.run(batches, 1.0)
+    found = {"names": [name for name, _ in worker.model.named_parameters()], "calls": counter.calls}
     if world.layout.shard > 1:
         with worker.communicating(False):
-            loss, _ = worker.module(RandomRows(case).batch(0, world.part)[0])
+            loss, _ = worker.module(batches[0])
             loss.backward()
         weight = worker.model.blocks[0].feed_forward.down.weight
         found["weights"] = not isinstance(weight, DTensor)

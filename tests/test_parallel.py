@@ -143,6 +143,11 @@ def test_names_and_what_zero_keeps_whole(tmp_path):
     assert [one["names"] for one in found[:4]] == [whole] * 4
     assert found[4]["names"] == [name for name in whole if name.startswith(("embed", "blocks.0."))]
     assert [(one["weights"], one["gradients"]) for one in found[:3]] == [(True, True), (True, False), (False, False)]
+    # Two blocks and the rest; two micro-batches; zero 3 gathers blocks twice in each.
+    assert found[0]["calls"] == {"allgather_base": 3, "reduce_scatter_base": 3}
+    assert found[1]["calls"] == {"allgather_base": 3, "reduce_scatter_base": 6}
+    assert found[2]["calls"] == {"allgather_base": 10, "reduce_scatter_base": 6}
+    assert found[3]["calls"] == {"all_reduce": 2 * 2 * 4}
 
 
 @pytest.mark.slow

@@ -23,7 +23,14 @@ COMMANDS = {
     "tokenizer convert": ("tokenizer_convert", "read a tokenizer of any form, write another"),
     "vocabulary": ("vocabulary", "bits per byte against the size of the vocabulary, at equal compute"),
     "baselines": ("baselines", "n-grams, recurrent networks and a Transformer on the same tokens"),
+    "plan": ("plan", "what a training run will take: memory, time, money, layout"),
+    "plan inference": ("plan_inference", "what serving a model will take"),
+    "plan budget": ("plan_budget", "the best size and number of tokens for a budget"),
+    "scaling sweep": ("scaling_sweep", "make the small runs of a scaling law, within a given time"),
+    "scaling fit": ("scaling_fit", "fit scaling laws to runs: predict larger ones, share a budget"),
     "pretrain": ("pretrain", "train a base model, or go on training one on another corpus"),
+    "diagnose": ("diagnose", "read a run's record: what went wrong, the evidence, what to try next"),
+    "launch": ("launch", "write job files: Slurm, Kubernetes, Ray, torchrun, Accelerate, DeepSpeed"),
     "sft": ("sft", "teach a base model to answer in chat form"),
     "dpo": ("dpo", "prefer a model's right answers over its wrong ones"),
     "eval": ("eval", "bits per byte and exact match per skill"),
@@ -36,7 +43,7 @@ COMMANDS = {
     "parity": ("parity", "compare every part with the library that professionals use"),
 }
 
-RESUMABLE = {"journey", "corpus build", "corpus download", "vocabulary", "baselines", "pretrain", "sft", "dpo"}
+RESUMABLE = {"journey", "corpus build", "corpus download", "vocabulary", "baselines", "scaling sweep", "pretrain", "sft", "dpo"}
 
 EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130
 
@@ -87,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         close = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "see cairn --help"
         return _mistake(f"unknown command {words[0]!r}; {hint}")
+    if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         # Intermixed: an optional positional may follow an option (cairn generate DIR --max-tokens 5 "Once").
         options = parser_for(words[0]).parse_intermixed_args(words[1:])

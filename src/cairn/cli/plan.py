@@ -75,11 +75,12 @@ def print_memory(plan: Any) -> None:
     rows += [["weights of blocks, gathered", size(memory.gathered)]] if memory.gathered else []
     rows += [[f"activations: {name}", size(value)] for name, value in memory.activations.items() if value >= 2**20]
     rows.append(["loss: logits of a chunk, gradients", size(memory.loss)])
-    rows.append(["runtime (torch, libraries)", size(memory.runtime)])
     rows += [
         [f"held at the fullest moment ({name})" if name == memory.fullest else f"held at: {name}", size(value)]
         for name, value in memory.moments.items()
     ]
+    rows.append(["runtime (torch, libraries)", size(memory.runtime)])
+    rows += [["holes between tensors in the heap", size(memory.fragments)]] if memory.fragments else []
     rows.append([f"needed, of {size(plan.room)} usable", size(memory.peak)])
     print_table(f"Memory of one {plan.device.title}", ["part", "GiB"], rows)
     print(f"checkpoints copy {size(memory.checkpoint_copy)} GiB a device to the host's memory before they are written")

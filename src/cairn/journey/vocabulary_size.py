@@ -126,7 +126,7 @@ def _one(
 
     where = out / f"model-{size}-seed-{seed}"
     run_folder(where).mkdir(parents=True, exist_ok=True)
-    return train_stage("vocabulary", where, inputs=inputs, recipe=recipe, parents={}, build=build)
+    return train_stage("vocabulary", where, inputs=inputs, recipe=recipe, parents={}, settings=setting, build=build)
 
 
 def _row(size: int, tokenizer: Tokenizer, records: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ KEPT = {
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
 }
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    KEPT.add(torch.ops.mkldnn._linear_pointwise.default)  # the product of models/linear.py on some CPUs
 
 
 def _policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:

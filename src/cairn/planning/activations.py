@@ -15,7 +15,6 @@ from cairn.planning.parameters import BlockKind
 from cairn.planning.tape import FLAG, FULL, INDEX, Tape, Tensor
 
 FINAL_NORMS = "norms outside of blocks"
-WORTH = 1 << 14  # numbers from which the CPU's kernels are used (models/fused.py)
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Kept:
 
 @lru_cache(maxsize=4096)
 def block_kept(config: ModelConfig, kind: BlockKind, run: Pass) -> Kept:
-    tape = Tape(run.mixed, run.kind == "cpu" and not run.mixed)
+    tape = Tape(run.mixed)
     x = Tensor(run.tokens * config.dim, FULL)
     marks: list[tuple[str, int]] = []
     out = _block(tape, config, kind, run, x, marks)
@@ -274,9 +273,7 @@ def _feed_forward(
         raised = tape.function(up(x), keeps_output=relu)
     else:
         gate, raised = up(x), up(x)
-        if not (tape.fused and config.activation == "silu" and gate.count / copies >= WORTH):  # else all in one
-            gate = tape.function(gate, keeps_output=relu)
-        raised = tape.multiply(gate, raised)
+        raised = tape.multiply(tape.function(gate, keeps_output=relu), raised)
     return tape.linear(raised, tokens, inner, D, bias, copies=copies)
 
 

@@ -258,10 +258,13 @@ def refusal(found: Parameters, device: Device, setting: Training, ways: list[Cho
 
 
 def _helps(found: Parameters, device: Device, setting: Training) -> Iterator[str]:
-    if setting.micro_rows > 1 and _fits(found, device, replace(setting, micro_rows=1)):
-        yield "--micro-rows 1"
-    if setting.recompute not in ("auto", "full") and _fits(found, device, replace(setting, recompute="full")):
-        yield "--recompute full"
+    one_row, again = setting.micro_rows > 1, setting.recompute not in ("auto", "full")
+    alone = [replace(setting, micro_rows=1)] * one_row + [replace(setting, recompute="full")] * again
+    words = ["--micro-rows 1"] * one_row + ["--recompute full"] * again
+    helping = [word for word, other in zip(words, alone) if _fits(found, device, other)]
+    yield from helping
+    if one_row and again and not helping and _fits(found, device, replace(alone[0], recompute="full")):
+        yield " ".join(words)
     for optimizer in ("adamw8bit", "adafactor"):
         if setting.optimizer != optimizer and _fits(found, device, replace(setting, optimizer=optimizer)):
             yield f"--optimizer {optimizer}"

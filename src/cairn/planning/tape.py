@@ -50,13 +50,9 @@ class Operation:
 
 @dataclass
 class Tape:
-    """mixed: matrix products in 16 bits on a float32 stream. fused: the CPU's kernels for float32 (models/fused.py).
-
-    casts: bytes of 16-bit copies of weights, which products keep too.
-    """
+    """mixed: matrix products in 16 bits on a float32 stream. casts: bytes of 16-bit copies of weights, which they keep too."""
 
     mixed: bool = False
-    fused: bool = False
     operations: list[Operation] = field(default_factory=list)
     casts: float = 0.0
 

@@ -8,9 +8,10 @@ from typing import Any
 from cairn.core.errors import UserError
 from cairn.core.files import fingerprint
 from cairn.core.progress import say
-from cairn.models import Transformer, read_record, save
+from cairn.models import read_record, save
 from cairn.tokenizers import Tokenizer
-from cairn.training.trainer import TrainResult, remove_checkpoints
+from cairn.training.parallel import join
+from cairn.training.trainer import FREE, TrainConfig, TrainResult, remove_checkpoints
 
 
 def run_folder(out: Path | str) -> Path:
@@ -38,18 +39,23 @@ def train_stage(
     inputs: Any,
     recipe: dict[str, Any],
     parents: dict[str, str],
-    build: Callable[[Path], tuple[Transformer, Tokenizer, TrainResult, dict[str, Any]]],
+    settings: TrainConfig,
+    build: Callable[[Path], tuple[Any, Tokenizer, TrainResult, dict[str, Any]]],
 ) -> dict[str, Any]:
     """Run `build(run folder)` unless `out` is complete, and write its model directory. Returns the directory's record.
 
+    settings: of the training loop; its layout says how many processes run this, of which one writes the directory.
     inputs: everything besides `recipe` that decides the result (fingerprints of data and parent models).
     build returns the trained model, its tokenizer, the trainer's result, and figures for the record.
     """
     out = Path(out)
-    identity = fingerprint([stage, recipe, inputs, parents])
+    world = join(settings.parallel, settings.device)
+    identity = fingerprint([stage, _decisive(recipe), inputs, parents])
     if complete(out, identity):
-        say(f"{stage}: {out} is complete")
+        if world.is_main:
+            say(f"{stage}: {out} is complete")
         return read_record(out)
+    world.barrier()  # all have looked before one writes
     began = time.perf_counter()
     model, tokenizer, result, figures = build(run_folder(out))
     record = {
@@ -65,6 +71,15 @@ def train_stage(
         "seconds": round(max(result.seconds, time.perf_counter() - began), 2),
         "metrics": result.last | figures,
     }
-    save(out, model.cpu(), tokenizer, record)
-    remove_checkpoints(run_folder(out))
+    with world.first():
+        if world.is_main:
+            save(out, model.cpu(), tokenizer, record)
+            remove_checkpoints(run_folder(out))
     return read_record(out)
+
+
+def _decisive(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without the settings of its training loop that change nothing in the result."""
+    if not isinstance(recipe.get("train"), dict):
+        return recipe
+    return recipe | {"train": {k: v for k, v in recipe["train"].items() if k not in FREE}}

@@ -244,10 +244,12 @@ def train(
     return TrainResult(progress.step, progress.seconds, progress.tokens, last)
 
 
+# Settings that do not decide what is learned: a run goes on with other ones, also on another number of processes.
+FREE = ("log_every", "checkpoint_every", "keep", "watch_every", "tensorboard", "parallel", "recompute", "compile")
+
+
 def _decisive(config: TrainConfig) -> dict[str, Any]:
-    """The settings that decide what is learned: a run goes on with other ones of the rest, also on other processes."""
-    free = ("log_every", "checkpoint_every", "keep", "watch_every", "tensorboard", "parallel", "recompute", "compile")
-    return {key: value for key, value in to_dict(config).items() if key not in free}
+    return {key: value for key, value in to_dict(config).items() if key not in FREE}
 
 
 def _due(done: int, every: int) -> bool:

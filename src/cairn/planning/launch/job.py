@@ -137,7 +137,8 @@ def check_layout(layout: Layout, config: JobConfig) -> list[str]:
         started = f"{plural(config.nodes, 'node')} x {plural(config.per_node, 'process', 'processes')} = {total}"
         change = f"--train.parallel.shard {total // fixed}" if total % fixed == 0 else "degrees whose product is that"
         raise UserError(
-            f"the command's layout is {layout.describe()} = {layout.size}, the job starts {started}: give the command {change}"
+            f"the command's layout ({layout.describe()}) is of {plural(layout.size, 'process', 'processes')}, "
+            f"the job starts {started}: give the command {change}"
         )
     notes = []
     if layout.tensor > config.per_node or config.per_node % layout.tensor:

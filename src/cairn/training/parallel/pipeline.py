@@ -28,6 +28,8 @@ from cairn.training.parallel.worker import DividedWorker, add, sum_partial_gradi
 from cairn.training.parallel.world import World
 from cairn.training.precision import autocast
 
+KEPT_SCHEDULES = 4  # sizes of micro-batches whose buffers are kept for the next step
+
 
 def cut(model: Any, world: World) -> None:
     """Leave in `model` what this process's stage holds, under the names it has in the whole model."""
@@ -165,6 +167,8 @@ class PipelineWorker(DividedWorker):
     def _schedule(self, B: int, T: int, count: int) -> "PipelineSchedule":
         key = B, T, count
         if key not in self.schedules:
+            if len(self.schedules) == KEPT_SCHEDULES:
+                self.schedules.pop(next(iter(self.schedules)))
             self.schedules[key] = PipelineSchedule(self.module, self.world, (B, T, self.width), self.dtype, count)
         return self.schedules[key]
 

@@ -56,20 +56,18 @@ def divide(model: Any, world: World) -> None:
     if not isinstance(model, Transformer):
         raise UserError(f"--train.parallel.tensor divides a Transformer, not a {type(model).__name__}")
     check(model.config, degree)
-    plan: dict[str, ParallelStyle] = {}
-    for i, block in enumerate(model.blocks):
-        if any(True for _ in block.parameters()):
-            plan |= {f"blocks.{i}.{name}": style for name, style in _block_plan(model.config, degree).items()}
+    plan = {
+        f"blocks.{i}.{name}": style
+        for i in range(model.config.layers)
+        for name, style in _block_plan(model.config, degree).items()
+    }
     for name, module in model.named_modules():
-        if name not in plan and any(True for _ in module.parameters(recurse=False)):
-            plan[name] = Whole()
-    tied = model.config.tie_embeddings and hasattr(model, "embed") and hasattr(model, "unembed")
-    for name, style in plan.items():
-        module = model.get_submodule(name) if _exists(model, name) else None
-        if module is not None:
-            parallelize_module(module, mesh, style)
-        if name == "embed" and tied:
-            model.unembed.weight = model.embed.weight
+        if name in plan:
+            parallelize_module(module, mesh, plan[name])
+        elif any(True for _ in module.parameters(recurse=False)):
+            parallelize_module(module, mesh, Whole())
+    if model.config.tie_embeddings and hasattr(model, "embed") and hasattr(model, "unembed"):
+        model.unembed.weight = model.embed.weight
 
 
 def _block_plan(config: ModelConfig, degree: int) -> dict[str, ParallelStyle]:
@@ -95,14 +93,6 @@ def _block_plan(config: ModelConfig, degree: int) -> dict[str, ParallelStyle]:
 def _entering(arguments: int) -> PrepareModuleInput:
     rest = (None,) * (arguments - 1)
     return PrepareModuleInput(input_layouts=(Replicate(), *rest), desired_input_layouts=(Replicate(), *rest))
-
-
-def _exists(model: nn.Module, name: str) -> bool:
-    try:
-        model.get_submodule(name)
-    except AttributeError:
-        return False
-    return True
 
 
 def check(config: ModelConfig, degree: int) -> None:

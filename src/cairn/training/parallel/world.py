@@ -4,9 +4,11 @@ torchrun --nproc-per-node 4 --no-python cairn pretrain ... --train.parallel.shar
 """
 
 import atexit
+import contextlib
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -81,6 +83,17 @@ class World:
         if self.size > 1:
             dist.barrier()
 
+    @contextlib.contextmanager
+    def first(self) -> Iterator[None]:
+        """The main process goes through the block before the others: it makes files that they then find, which may take
+        longer than any step."""
+        group = _patient_group() if self.size > 1 else None
+        if group is not None and not self.is_main:
+            dist.barrier(group)
+        yield
+        if group is not None and self.is_main:
+            dist.barrier(group)
+
 
 def join(layout: Layout, device: str) -> World:
     """The world that `layout` asks for. Raises UserError when torchrun started another number of processes."""
@@ -111,6 +124,14 @@ def _join(layout: Layout, device_name: str) -> World:
     mesh = init_device_mesh(device.type, degrees, mesh_dim_names=DIMENSIONS)
     part = Part(mesh.get_local_rank("data") * layout.shard + mesh.get_local_rank("shard"), layout.rows)
     return World(dist.get_rank(), dist.get_world_size(), device, part, layout, mesh)
+
+
+@cache
+def _patient_group() -> dist.ProcessGroup:
+    """All processes; one that dies is noticed at once all the same."""
+    group = dist.new_group(backend="gloo", timeout=timedelta(days=7))
+    assert isinstance(group, dist.ProcessGroup)
+    return group
 
 
 def _leave() -> None:
