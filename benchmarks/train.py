@@ -5,8 +5,8 @@
 Three processes train the same GPT-2 shape from random weights with AdamW, clipping and the same rows, and take turns of a
 few steps each, so that a busy machine disturbs all alike. `nanoGPT-style` is a plain loop in the manner of nanoGPT: fused
 attention, one matrix for queries, keys and values, logits of the whole batch, torch's AdamW. `transformers` is
-GPT2LMHeadModel in the manner of its Trainer: the model computes the loss, fused AdamW, a schedule. Ours is `cairn.training.train`.
-"peak" is the most memory a process took above what it held before the model was made.
+GPT2LMHeadModel in the manner of its Trainer: the model computes the loss, fused AdamW, a schedule. Ours
+is `cairn.training.train`. "peak" is the most memory a process took above what it held before the model was made.
 """
 
 import statistics
@@ -33,7 +33,13 @@ class Process:
     """One trainer in a process of its own that works when it is told to."""
 
     def __init__(self, peer: str, shape: str, threads: int):
-        command = [sys.executable, str(Path(__file__).with_name("train_peers.py")), peer, str(threads), str(STEPS[shape])]
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("train_peers.py")),
+            peer,
+            str(threads),
+            str(STEPS[shape]),
+        ]
         self.child = subprocess.Popen(
             [*command, *map(str, SHAPES[shape])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

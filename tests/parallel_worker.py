@@ -88,7 +88,8 @@ class RandomRows:  # a `Data`
 
 
 def run(case: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A run of the trainer in `folder`: losses and gradient norms of the steps, and the final weights."""
+    """A run of the trainer in `folder`: losses and gradient norms of the steps, the loss of an evaluation at the end, and the
+    final weights."""
     case = DEFAULTS | case
     model = build(case)
     config = TrainConfig(
@@ -104,10 +105,19 @@ def run(case: dict[str, Any], folder: Path) -> dict[str, Any]:
         device="cpu",
         parallel=Layout(**case["layout"]),
     )
-    train(model, CausalLM(), RandomRows(case), config, folder, title="test", inputs="random rows")
+    data = RandomRows(case)
+
+    def evaluate(whole: Transformer) -> dict[str, float]:
+        (batch,) = RandomRows(case | {"micro_batches": 1, "dies": -1}).batch(case["steps"], Part())
+        with torch.no_grad():
+            loss, _ = CausalLM().loss(whole, batch)
+        return {"valid_loss": float(loss) / batch.counted}
+
+    train(model, CausalLM(), data, config, folder, title="test", inputs="random rows", evaluate=evaluate)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {
         "losses": [row["loss"] for row in rows],
+        "valid_loss": rows[-1]["valid_loss"],
         "norms": [row["grad_norm"] for row in rows],
         "weights": {name: p.detach().double().flatten().tolist() for name, p in model.named_parameters()},
     }
@@ -178,8 +188,8 @@ def torchrun(processes: int, cases: list[dict[str, Any]], folder: Path) -> subpr
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Between a layout and one process: largest of the losses, their mean and its standard error, largest of the gradient
-    norms, largest of the final weights."""
+    """Between a layout and one process: largest of the losses (also of the evaluation), their mean and its standard error,
+    largest of the gradient norms, largest of the final weights."""
 
     loss: float
     mean: float
@@ -196,7 +206,8 @@ def difference(one: dict[str, Any], many: dict[str, Any]) -> Difference:
         abs(b - a) for name in one["weights"] for a, b in zip(one["weights"][name], many["weights"][name], strict=True)
     ]
     mean, error = statistics.mean(losses), statistics.stdev(losses) / len(losses) ** 0.5
-    return Difference(max(map(abs, losses)), mean, error, max(norms), max(weights))
+    largest = max(map(abs, [*losses, many["valid_loss"] - one["valid_loss"]]))
+    return Difference(largest, mean, error, max(norms), max(weights))
 
 
 TABLE: dict[int, list[dict[str, Any]]] = {

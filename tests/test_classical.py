@@ -19,8 +19,7 @@ from cairn.models import ModelConfig, Transformer, load
 from cairn.models.arpa import read_arpa, write_arpa
 from cairn.models.ngram import NgramConfig, NgramLM, discounts_of
 from cairn.models.recurrent import CELLS, RecurrentConfig, RecurrentLM, gradient_by_distance
-from cairn.training import TrainConfig
-from cairn.training import CausalLM, ShardData
+from cairn.training import CausalLM, ShardData, TrainConfig
 from cairn.training.trainer import train
 
 BOS, V = 0, 12

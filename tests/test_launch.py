@@ -517,7 +517,7 @@ def test_a_killed_job_goes_on_when_it_is_given_again(corpus, model_directory, tm
             assert job.poll() is None, "the run ended before it could be killed"
             time.sleep(0.02)
         if number == signal.SIGKILL:  # of the training process: torchrun sees it fail, and may not start it again
-            children = subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True, text=True).stdout.split()
+            children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
             for child in children:
                 os.kill(int(child), number)
         else:

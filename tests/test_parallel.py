@@ -80,8 +80,8 @@ def test_two_replicas_learn_what_one_process_learns(tmp_path):
 @pytest.mark.parametrize("processes", [2, 4])
 def test_every_layout_learns_what_one_process_learns(processes, tmp_path):
     layouts = parallel_worker.TABLE[processes]
-    base = [{"layout": layout, "micro_batches": n} for layout in layouts for n in (1, 3)]
-    cases = [case | {"dtype": dtype} for case in base for dtype in ("float32", "float64")]
+    ways = [("float32", 3), ("float64", 3), ("float64", 1)]
+    cases = [{"layout": layout, "dtype": dtype, "micro_batches": n} for layout in layouts for dtype, n in ways]
     for case, found in zip(cases, compare(processes, cases, tmp_path), strict=True):
         print(case, found)
         assert_equal(found, exact=case["dtype"] == "float64")
@@ -96,7 +96,7 @@ def test_other_models_optimizers_and_settings(tmp_path):
         {"recompute": "full"},
         {"recompute": "selective", "documents": True},
         {"silent": True},
-        {"rows": 7, "micro_batches": 2},  # parts of 4 and of 3 rows, micro-batches of two sizes
+        {"rows": 7, "micro_batches": 2, "model": GPT2},  # parts of 4 and of 3 rows, micro-batches of two sizes
     ]
     cases = [change | {"layout": layout} for change in changes for layout in two]
     cases += [
@@ -123,22 +123,20 @@ def test_the_norm_of_a_head_that_all_processes_make(tmp_path):
 
 @pytest.mark.slow
 def test_three_workers_share_rows_that_three_does_not_divide(tmp_path):
-    cases = [{"layout": layout, "rows": 11, "dtype": "float64", "steps": 5} for layout in ({"data": 3}, {"shard": 3})]
+    case = {"rows": 11, "dtype": "float64", "steps": 5, "model": GPT2}
+    cases = [case | {"layout": layout} for layout in ({"data": 3}, {"shard": 3})]
     for found in compare(3, cases, tmp_path):
         assert found.loss < 1e-12
         assert found.weight < 1e-9
 
 
 @pytest.mark.slow
-def test_names_and_what_zero_keeps_whole(tmp_path):
-    layouts = [
-        {"shard": 2, "zero": 1},
-        {"shard": 2, "zero": 2},
-        {"shard": 2, "zero": 3},
-        {"tensor": 2},
-        {"pipeline": 2},
-    ]
-    found = launch(2, [{"layout": layout, "look": True} for layout in layouts], tmp_path)
+def test_names_what_is_kept_whole_and_what_is_sent(tmp_path):
+    """What docs/parallel.md says of each layout; pebble has two blocks and one head of keys."""
+    layouts = [{"shard": 2, "zero": zero} for zero in (1, 2, 3)] + [{"tensor": 2}, {"pipeline": 2}]
+    cases: list[dict] = [{"layout": layout, "look": True} for layout in layouts]
+    cases.append({"layout": {"tensor": 2}, "look": True, "model": {"kv_heads": 2}})
+    found = launch(2, cases, tmp_path)
     whole = [name for name, _ in Transformer(preset("pebble")).named_parameters()]
     assert [one["names"] for one in found[:4]] == [whole] * 4
     assert found[4]["names"] == [name for name in whole if name.startswith(("embed", "blocks.0."))]
@@ -147,7 +145,8 @@ def test_names_and_what_zero_keeps_whole(tmp_path):
     assert found[0]["calls"] == {"allgather_base": 3, "reduce_scatter_base": 3}
     assert found[1]["calls"] == {"allgather_base": 3, "reduce_scatter_base": 6}
     assert found[2]["calls"] == {"allgather_base": 10, "reduce_scatter_base": 6}
-    assert found[3]["calls"] == {"all_reduce": 2 * 2 * 4}
+    assert found[3]["calls"] == {"all_reduce": 2 * 2 * 6}
+    assert found[5]["calls"] == {"all_reduce": 2 * 2 * 4}
 
 
 @pytest.mark.slow

@@ -24,8 +24,8 @@ from cairn.models.transformer import Block
 from cairn.planning import (
     DEVICES,
     LAWS,
-    Layout,
     Law,
+    Layout,
     Serving,
     Training,
     count_flops,
@@ -166,6 +166,12 @@ def test_activations_of_a_block_are_what_autograd_keeps(name, mixed):
     assert sum(size for _, size in kept.by_layer) == kept.all
 
 
+def test_a_fused_norm_keeps_its_input_and_a_number_a_token():
+    kind, config = BlockKind(1, 1, False), SHAPES["llama"]
+    cpu, gpu = (block_kept(config, kind, Pass(2, 48, kind=where)) for where in ("cpu", "cuda"))
+    assert cpu.all - gpu.all == 2 * 2 * 48 * 64 * 4
+
+
 def test_the_tape_knows_the_weights_of_a_block():
     for config in SHAPES.values():
         found = count_parameters(config)
@@ -280,7 +286,7 @@ def test_state_and_update_of_each_optimizer(optimizer):
 def test_adafactor_and_muon_take_most_for_the_update():
     found = count_parameters(PRESETS["gpt2-124m"])
     assert step_bytes(found, "adamw") == 0
-    assert step_bytes(found, "adafactor") == 3 * 4 * 50257 * 768
+    assert step_bytes(found, "adafactor") == 2 * 4 * 50257 * 768
     assert 0 < step_bytes(found, "muon") < step_bytes(found, "adafactor")
 
 
@@ -391,12 +397,13 @@ def test_what_cannot_fit_is_refused_with_what_would():
 
 
 def test_settings_that_alone_are_at_fault_are_named():
-    boulder = dataclasses.replace(PRESETS["gpt2-124m"], layers=48, dim=1536, ffn_dim=6144)
+    wide = {"dim": 1536, "ffn_dim": 6144, "heads": 16, "kv_heads": 16, "head_dim": 96}
+    boulder = dataclasses.replace(PRESETS["gpt2-124m"], layers=50, **wide)
     with pytest.raises(UserError, match="--micro-rows 1;") as refused:
         plan_training(boulder, DEVICES["rtx-4090"], Training(micro_rows=8, recompute="none", optimizer="adafactor"))
     assert "--recompute full" in str(refused.value)
     with pytest.raises(UserError, match="--micro-rows 1 --recompute full;"):
-        plan_training(boulder, DEVICES["rtx-4090"], Training(micro_rows=256, recompute="none", optimizer="sgd"))
+        plan_training(boulder, DEVICES["rtx-4090"], Training(micro_rows=64, recompute="none", optimizer="sgd"))
     with pytest.raises(UserError, match="--optimizer a"):
         plan_training(boulder, DEVICES["rtx-4090"], Training(micro_rows=1, recompute="full", optimizer="adamw"))
 
@@ -406,6 +413,8 @@ def test_settings_that_alone_are_at_fault_are_named():
     [
         ({"context": 100_000}, "h100", "more than the model's 1024 positions"),
         ({"devices": 2}, "laptop", "cannot be joined"),
+        ({"devices": 10**9}, "h100", "more than the 16384"),
+        ({"tokens": float("inf")}, "h100", "finite"),
         ({"micro_rows": 300}, "h100", "more than the 256 rows"),
         ({"precision": "bf16"}, "t4", "no bfloat16"),
         ({"devices": 8, "tensor": 5}, "h100", "no layout divides"),
@@ -501,9 +510,10 @@ def test_the_optimum_is_where_the_law_is_lowest(law):
 def test_chinchilla_itself():
     flops = 5.76e23  # Gopher's budget, with which Chinchilla (70 billion, 1.4 trillion) was trained
     parameters, tokens = LAWS["besiroglu"].optimum(flops)
-    # Besiroglu et al. 2024 find about 20 tokens a parameter here; approach 3 as published about 70
+    # Besiroglu et al. 2024: their constants agree with the 20 tokens a parameter of Chinchilla, those published do not
     assert 15 < tokens / parameters < 30
-    assert 40e9 < LAWS["hoffmann"].optimum(flops)[0] < 45e9
+    parameters, tokens = LAWS["hoffmann"].optimum(flops)
+    assert tokens / parameters > 60
     parameters, tokens = twenty_tokens(flops)
     assert parameters == pytest.approx(69.3e9, rel=0.01)
     assert tokens == pytest.approx(20 * parameters)
@@ -517,7 +527,11 @@ def test_a_law_of_ones_own(tmp_path):
     first = best_models(1e18, str(file), 4096, 512)[0]
     assert first["law"] == str(file)
     assert first["loss"] == pytest.approx(Law(**constants).loss(first["parameters"], first["tokens"]))
-    for content, message in [("{}", "lacks E, A, B"), ("[1]", "lacks"), ('{"E":1,"A":0,"B":1,"alpha":1,"beta":1}', "positive A")]:
+    for content, message in [
+        ("{}", "lacks E, A, B"),
+        ("[1]", "lacks"),
+        ('{"E":1,"A":0,"B":1,"alpha":1,"beta":1}', "positive A"),
+    ]:
         file.write_text(content)
         with pytest.raises(UserError, match=message):
             read_law(file)

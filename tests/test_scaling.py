@@ -51,7 +51,7 @@ def isoflop_runs(law, seed=0, noise=0.0, curves=False, around=(0.2, 5)):
     """Six budgets with seven sizes around the best one, each with the curve that the law says."""
     rng, runs = np.random.default_rng(seed), []
     for flops in np.geomspace(1e18, 1e21, 6):
-        for factor in np.geomspace(*around, 7):
+        for factor in np.geomspace(around[0], around[1], 7):
             n = law.optimal(flops)[0] * factor
             d = flops / 6 / n
             seen = np.geomspace(d / 100, d, 60) if curves else np.zeros(0)
@@ -440,7 +440,7 @@ def test_a_sweep_measures_every_run_alike(swept, tokenizer):
 def test_finished_runs_are_kept_and_missing_ones_come_out_the_same(swept, corpus, tokenizer, monkeypatch):
     out, _, rows = swept
     lost = out / "runs" / rows[2]["name"]
-    (lost / "run.json").unlink()
+    (lost / "result.json").unlink()
     titles, train = [], sweeping.train
     monkeypatch.setattr(sweeping, "train", lambda *a, title, **k: titles.append(title) or train(*a, title=title, **k))
     again = Sweep(TINY, corpus, tokenizer, out)
@@ -455,7 +455,7 @@ def test_other_settings_are_not_mixed_in(swept, corpus, tokenizer):
 
     out, _, rows = swept
     with pytest.raises(UserError, match="made with other settings"):
-        Sweep(replace(TINY, lr=0.001), corpus, tokenizer, out).plan()
+        Sweep(replace(TINY, lr=0.001), corpus, tokenizer, out)
     more = Sweep(replace(TINY, tokens=(640, 6400), minutes=0.0001), corpus, tokenizer, out)
     plan = more.plan()
     assert {run.name for run in plan if not run.refused} == {r["name"] for r in rows if r["tokens"] == 640}
@@ -483,6 +483,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path, corpus, tokenizer, monkeypatch):
     made.append("again")
     sweep = Sweep(config, corpus, tokenizer, tmp_path)
     assert len(sweep.run(sweep.plan())) == 2
+    assert [run.seconds > 0 for run in read_runs([tmp_path])] == [True, True]
     assert made[made.index("again") + 1 :] == ["w16-t800"]  # neither the first run nor the measuring of costs
 
 
@@ -493,7 +494,7 @@ def test_runs_that_cost_more_than_measured_end_a_sweep_in_time(tmp_path, corpus,
 
     def slow(planned):
         made.append(planned.name)
-        return {"name": planned.name, "loss": 3.0, "standard_error": 0.1, "spent": planned.estimate * 50}
+        return {"loss": 3.0, "standard_error": 0.1, "spent": planned.estimate * 50}
 
     monkeypatch.setattr(sweep, "make", slow)
     sweep.config = type(TINY)(**{**vars(TINY), "minutes": (sweep._preparation + 120 * plan[0].estimate) / 60})

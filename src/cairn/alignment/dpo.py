@@ -158,7 +158,9 @@ def dpo(config: DPOConfig, model: Path | str, corpus: Path | str, out: Path | st
         figures = {"pairs": len(training), "held_out_pairs": len(held), "preference_accuracy": vars(accuracy)}
         return net, tokenizer, result, figures
 
-    return train_stage("dpo", out, inputs=inputs, recipe=to_dict(config), parents=parents, settings=config.train, build=build)
+    return train_stage(
+        "dpo", out, inputs=inputs, recipe=to_dict(config), parents=parents, settings=config.train, build=build
+    )
 
 
 def _pairs(config: DPOConfig, net: Transformer, tokenizer: Any, source: Corpus, path: Path) -> list[Pair]:

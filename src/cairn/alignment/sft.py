@@ -99,4 +99,6 @@ def sft(config: SFTConfig, model: Path | str, corpus: Path | str, out: Path | st
         result = train(net, CausalLM(), data, config.train, run, title="sft", inputs=[inputs, parents])
         return net, tokenizer, result, {"conversations": len(data.examples), "too_long": data.dropped}
 
-    return train_stage("sft", out, inputs=inputs, recipe=to_dict(config), parents=parents, settings=config.train, build=build)
+    return train_stage(
+        "sft", out, inputs=inputs, recipe=to_dict(config), parents=parents, settings=config.train, build=build
+    )

@@ -43,7 +43,17 @@ COMMANDS = {
     "parity": ("parity", "compare every part with the library that professionals use"),
 }
 
-RESUMABLE = {"journey", "corpus build", "corpus download", "vocabulary", "baselines", "scaling sweep", "pretrain", "sft", "dpo"}
+RESUMABLE = {
+    "journey",
+    "corpus build",
+    "corpus download",
+    "vocabulary",
+    "baselines",
+    "scaling sweep",
+    "pretrain",
+    "sft",
+    "dpo",
+}
 
 EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130
 

@@ -82,7 +82,7 @@ def print_memory(plan: Any) -> None:
     rows.append(["runtime (torch, libraries)", size(memory.runtime)])
     rows += [["holes between tensors in the heap", size(memory.fragments)]] if memory.fragments else []
     rows.append([f"needed, of {size(plan.room)} usable", size(memory.peak)])
-    print_table(f"Memory of one {plan.device.title}", ["part", "GiB"], rows)
+    print_table(f"Memory of each device ({plan.device.title})", ["part", "GiB"], rows)
     print(f"checkpoints copy {size(memory.checkpoint_copy)} GiB a device to the host's memory before they are written")
 
 
@@ -109,7 +109,13 @@ def print_run(plan: Any) -> None:
     print_table(f"The run on {setting.devices} x {plan.device.title}", ["", ""], rows)
     print(f"chosen: {plan.why}")
     others = [
-        [other.layout.describe(), other.micro_rows, other.recompute, size(other.memory.peak), f"{other.time.seconds:.3g}"]
+        [
+            other.layout.describe(),
+            other.micro_rows,
+            other.recompute,
+            size(other.memory.peak),
+            f"{other.time.seconds:.3g}",
+        ]
         for other in plan.others
     ]
     if others:

@@ -45,7 +45,10 @@ def run(arguments: argparse.Namespace) -> None:
         ["bytes of keys and values a token", f"{plan.cache_bytes_per_token:,.0f}"],
         [f"texts of {plan.context:,} tokens that fit at once", f"{plan.most_sequences:,}"],
         ["prompt tokens a second, at most", amount(plan.prefill_tokens_per_second)],
-        [f"written tokens a second, {setting.sequences} texts together, at most", amount(plan.decode_tokens_per_second)],
+        [
+            f"written tokens a second, {setting.sequences} texts together, at most",
+            amount(plan.decode_tokens_per_second),
+        ],
         ["milliseconds a token of one text, at least", f"{plan.decode_step_seconds * 1000:.3g}"],
         ["dollars a million written tokens, at least", f"{plan.dollars_per_million(device.price):.3g}"],
     ]

@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, metavar="DIR", help="model directory to go on with")
     parser.add_argument("--out", type=Path, metavar="DIR", help="model directory to write")
     parser.add_argument("--check", action="store_true", help="only see whether one batch can be learned by heart")
-    parser.add_argument("--rate-test", type=Path, metavar="SVG", help="only look for the best rate, and draw the search")
+    parser.add_argument(
+        "--rate-test", type=Path, metavar="SVG", help="only look for the best rate, and draw the search"
+    )
     add_settings(parser, PretrainConfig())
     add_threads(parser)
     add_json(parser)

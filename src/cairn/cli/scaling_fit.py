@@ -77,10 +77,11 @@ def _points(text: str, count: str) -> list[Point]:
 def _print(result: dict[str, Any], config: FitConfig) -> None:
     fit, intervals = result["fit"], result["intervals"]
     count = "out embeddings" if config.count == "non-embedding" else " embeddings"
+    cost = f" made in {result['seconds'] / 60:.2f} minutes" if result["seconds"] else ""
     rows = [[n, _number(result[n]), _range(*intervals[n])] for n in intervals]
     print_table("E + A/N^alpha + B/D^beta", ["", "fitted", "95 % interval"], rows)
     print(
-        f"{result['runs']} runs, N with{count}. "
+        f"{result['runs']} runs{cost}, N with{count}. "
         f"R2 of ln L {fit['r2']:.4f}; residuals {fit['rmse']:.2%} (largest {fit['largest']:.2%}), "
         f"of runs left out one by one {fit['left_out_rmse']:.2%}"
     )

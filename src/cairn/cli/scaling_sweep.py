@@ -2,8 +2,7 @@
 
     cairn scaling sweep --out runs/scaling                                     # Python's documentation, bytes, 10 CPU minutes
     cairn scaling sweep --out runs/scaling --data my-texts --vocab-size 4096 --minutes 60
-    cairn scaling sweep --out runs/larger --corpus runs/scaling/corpus --tokenizer runs/scaling/tokenizer \\
-        --widths 128 --flops 4e12                                              # a larger one, to predict
+    cairn scaling sweep --out runs/scaling --widths 128 --flops 4e12 --minutes 30    # a larger one, to predict
 
 What each run will cost is measured first and shown; `--plan` stops there. An interrupted sweep goes on where it was when the same
 command is given again; finished runs also serve a sweep of more sizes or more minutes. Then: cairn scaling fit OUT.
@@ -65,11 +64,11 @@ def run(arguments: argparse.Namespace) -> None:
     plan = sweep.plan()
     _print_plan(plan, config)
     if arguments.plan:
-        finish(arguments, {"plan": [vars(planned) for planned in plan]})
+        finish(arguments, {"plan": [{"name": planned.name, **vars(planned)} for planned in plan]})
         return
     rows = sweep.run(plan)
-    _print_rows(rows, sweep.spent(rows), sweep.device.type == "cpu")
-    finish(arguments, {"runs": rows, "spent": sweep.spent(rows)})
+    _print_rows(rows, sweep.spent(), sweep.device.type == "cpu")
+    finish(arguments, {"runs": rows, "spent": sweep.spent()})
 
 
 def _print_plan(plan: list[Planned], config: SweepConfig) -> None:

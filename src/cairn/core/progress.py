@@ -2,6 +2,7 @@
 
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
@@ -52,7 +53,8 @@ class Display:
             self._last = now
             fresh = done - self._first_done
             left = (now - self._start) / fresh * (self.total - done) if fresh > 0 else 0.0
-            print(f"{self.title}: {done}/{self.total} {self.unit}  {note}  {left:.0f} s left", file=sys.stderr)
+            time_left = str(timedelta(seconds=round(left)))
+            print(f"{self.title}: {done}/{self.total} {self.unit}  {note}  {time_left} left", file=sys.stderr)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

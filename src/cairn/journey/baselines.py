@@ -29,8 +29,7 @@ from cairn.models.ngram import NgramConfig, NgramLM
 from cairn.models.pictures import gradient_picture
 from cairn.models.recurrent import CELLS, RecurrentConfig, RecurrentLM, gradient_by_distance
 from cairn.tokenizers import Tokenizer
-from cairn.training import TrainConfig
-from cairn.training import CausalLM, ShardData
+from cairn.training import CausalLM, ShardData, TrainConfig
 from cairn.training.stage import complete, run_folder
 from cairn.training.trainer import remove_checkpoints, train
 

@@ -26,8 +26,7 @@ from cairn.evaluation import bits_per_byte
 from cairn.models import ModelConfig, Transformer, preset
 from cairn.models.config import PRESETS
 from cairn.tokenizers import Tokenizer
-from cairn.training import TrainConfig
-from cairn.training import CausalLM, ShardData
+from cairn.training import CausalLM, ShardData, TrainConfig
 from cairn.training.stage import run_folder, train_stage
 from cairn.training.trainer import train
 

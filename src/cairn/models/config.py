@@ -203,6 +203,38 @@ PRESETS = {
     "pebble": ModelConfig(vocab_size=512, dim=32, layers=2, heads=2, kv_heads=1, ffn_dim=88),
     # the journey's default, about a million parameters: minutes on two cores
     "stone": ModelConfig(vocab_size=2048, dim=128, layers=4, heads=4, kv_heads=2, ffn_dim=344),
+    # as large, an encoder for masked tokens (Devlin et al. 2018) and an encoder-decoder for spans (Raffel et al. 2020)
+    "stone-bert": ModelConfig(
+        family="bert",
+        kv_heads=4,
+        ffn_dim=512,
+        causal=False,
+        norm="layernorm",
+        norm_eps=1e-12,
+        norm_place="post",
+        final_norm=False,
+        embed_norm=True,
+        positions="learned",
+        token_types=2,
+        qkv_bias=True,
+        out_bias=True,
+        activation="gelu",
+        gated=False,
+        ffn_bias=True,
+        head="masked",
+        head_bias=True,
+    ),
+    "stone-t5": ModelConfig(
+        family="t5",
+        encoder_layers=4,
+        kv_heads=4,
+        norm_eps=1e-6,
+        positions="relative",
+        score_scale=1.0,
+        activation="gelu_tanh",
+        tie_embeddings=False,
+        start_id=1,
+    ),
     # an afternoon on a laptop, minutes on a GPU
     "boulder": ModelConfig(vocab_size=8192, dim=384, layers=8, heads=6, kv_heads=2, ffn_dim=1024, max_positions=1024),
     # GPT-2 small (Radford et al. 2019), 124,439,808 parameters: for a GPU

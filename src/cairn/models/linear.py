@@ -46,7 +46,7 @@ def _plain(x: torch.Tensor, weight: torch.Tensor) -> bool:
         and weight.is_contiguous()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and torch._C._functorch.maybe_current_level() is None  # torch.func transforms know torch's functions alone
+        and torch._C._functorch.maybe_current_level() is None  # pyright: ignore[reportAttributeAccessIssue] (torch.func)
     )
 
 

@@ -76,7 +76,8 @@ def built(**settings: Any) -> Make:
     base = {"lr": 0.02, "matrix_lr": 0.02, "weight_decay": 0.1, "beta2": 0.95, "momentum": 0.9, "mup_width": 0}
 
     def make(weights: list[nn.Parameter]) -> Any:
-        return build_optimizer(nn.ParameterList(weights), SimpleNamespace(**base | settings))
+        config: Any = SimpleNamespace(**base | settings)
+        return build_optimizer(nn.ParameterList(weights), config)
 
     return make
 
@@ -104,7 +105,8 @@ def torch_adafactor(weights: list[nn.Parameter]) -> Any:
 def bitsandbytes_adamw(weights: list[nn.Parameter]) -> Any:
     import bitsandbytes
 
-    return bitsandbytes.optim.AdamW8bit(weights, lr=0.02, betas=(0.9, 0.95), weight_decay=0.1)
+    theirs: Any = bitsandbytes.optim
+    return theirs.AdamW8bit(weights, lr=0.02, betas=(0.9, 0.95), weight_decay=0.1)
 
 
 def eight_bit_numbers(seed: int) -> float:

@@ -64,7 +64,7 @@ class Kept:
 
 @lru_cache(maxsize=4096)
 def block_kept(config: ModelConfig, kind: BlockKind, run: Pass) -> Kept:
-    tape = Tape(run.mixed)
+    tape = Tape(run.mixed, run.kind != "cpu")
     x = Tensor(run.tokens * config.dim, FULL)
     marks: list[tuple[str, int]] = []
     out = _block(tape, config, kind, run, x, marks)
@@ -87,7 +87,7 @@ def outside_kept(config: ModelConfig, run: Pass) -> dict[str, float]:
         kept["embedding"] += INDEX * run.context
     if config.positions == "rope":
         kept["rotary tables"] = 2.0 * FULL * run.context * config.rope_dim
-    norms = Tape(run.mixed)
+    norms = Tape(run.mixed, run.kind != "cpu")
     x = Tensor(run.tokens * config.dim, FULL)
     if config.embed_norm:
         x = _norm(norms, config, x, config.dim)
@@ -157,7 +157,8 @@ def _norm(tape: Tape, config: ModelConfig, x: Tensor, width: float) -> Tensor:
 
 
 def _rms_norm(tape: Tape, config: ModelConfig, x: Tensor, width: float, count: float = 0.0) -> Tensor:
-    """torch's, on a CPU made of single operations: x * (1 / rms), the product with the weight, and its way back.
+    """torch's. In float32 on an accelerator one operation (aten::_fused_rms_norm); else x * (1 / rms), and the product with
+    the weight.
 
     count: numbers that are normed, where they are a part of x.
     """
@@ -165,6 +166,8 @@ def _rms_norm(tape: Tape, config: ModelConfig, x: Tensor, width: float, count: f
     if given != FULL:
         x = tape.op([x], Tensor(count, FULL))
     inverse = Tensor(count / width, FULL)
+    if tape.fused and given == FULL and not config.norm_offset:
+        return tape.op([x], Tensor(count, FULL), [x, inverse], weights=width)
     normed = tape.op([x], Tensor(count, FULL), [x, inverse], scratch=2 * FULL * count)
     factor = Tensor(width, FULL, given=not config.norm_offset)  # 1 + weight is a tensor of its own
     if not config.norm_offset:
@@ -259,9 +262,7 @@ def _latent_attention(tape: Tape, config: ModelConfig, kind: BlockKind, run: Pas
 # --- feed-forward
 
 
-def _feed_forward(
-    tape: Tape, config: ModelConfig, x: Tensor, tokens: float, inner: float, copies: int = 1
-) -> Tensor:
+def _feed_forward(tape: Tape, config: ModelConfig, x: Tensor, tokens: float, inner: float, copies: int = 1) -> Tensor:
     """`FeedForward.forward`, `GatedFeedForward.forward`; copies: experts that share the tokens."""
     D, bias = config.dim, config.ffn_bias
 

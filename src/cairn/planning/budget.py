@@ -104,7 +104,7 @@ def spend(
 def best_models(flops: float, law: str | None, vocab_size: int, context: int) -> list[dict[str, Any]]:
     """What each law says to train with a budget: {"law", "parameters", "tokens", "loss", "shape"}, the file's law first."""
     laws = ({law: read_law(law)} if law else {}) | LAWS
-    found = [(name, *fit.optimum(flops), fit) for name, fit in laws.items()]
+    found: list[tuple[str, float, float, Law | None]] = [(name, *fit.optimum(flops), fit) for name, fit in laws.items()]
     found.append(("20 tokens a parameter", *twenty_tokens(flops), None))
     return [
         {
@@ -131,7 +131,7 @@ def shape_of_size(parameters: float, vocab_size: int = 32768, context: int = 204
     times as wide as deep, else the one nearest in size.
     """
     found: list[tuple[float, float, ModelConfig]] = []
-    for heads in [*range(1, 32), *range(32, 400, 4)]:
+    for heads in [1, 2, 3, 4, 6, *range(8, 400, 4)]:
         dim = HEAD * heads
         inner = -(-dim * 8 // 3 // HEAD) * HEAD  # SwiGLU at the cost of a plain layer of 4 dim (Shazeer 2020)
         tied = dim < 2048  # a small model would spend most of its weights on two embeddings

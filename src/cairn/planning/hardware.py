@@ -102,6 +102,8 @@ def find_device(name: str, price: float | None = None) -> Device:
     """The device of the table, or `here`: this machine, measured. price: dollars an hour in place of the guess."""
     if name != HERE and name not in DEVICES:
         raise UserError(f"unknown hardware {name!r}; known: {HERE} (this machine, measured), {', '.join(DEVICES)}")
+    if price is not None and not 0 <= price < float("inf"):
+        raise UserError(f"--price is in dollars an hour, 0 or more; got {price}")
     found = measure_here() if name == HERE else DEVICES[name]
     return found if price is None else replace(found, price=price)
 
@@ -134,7 +136,12 @@ def measure_here() -> Device:
         properties = torch.cuda.get_device_properties(0)
         title, memory, size, copied = properties.name, float(properties.total_memory), 8192, GIB
     else:
-        title, memory, size, copied = f"this processor, threads: {torch.get_num_threads()}", _memory(), 1024, GIB // 4
+        title, memory, size, copied = (
+            f"this processor with {torch.get_num_threads()} threads",
+            _memory(),
+            1024,
+            GIB // 4,
+        )
     where = torch.device("cuda" if cuda else "cpu")
     types = {"fp32": torch.float32} | ({"bf16": torch.bfloat16, "fp16": torch.float16} if cuda else {})
     rates = {name: _product_rate(where, dtype, size) for name, dtype in types.items()}

@@ -87,6 +87,7 @@ def _bounds(config: ModelConfig, device: Device, setting: Serving) -> ServingPla
     found = count_parameters(config)
     context = setting.context or config.max_positions
     weights, per_token = weight_bytes(found, setting.weights), cache_bytes_per_token(config, setting.cache)
+    per_token *= setting.devices if config.latent else 1  # all heads share one latent vector: each device has it
     runtime = RUNTIME[device.kind] * setting.devices
     memory = device.memory * setting.devices
     room = memory - weights - runtime

@@ -156,7 +156,8 @@ def _stage_memory(
     # --- what stays from step to step, and what of weights and gradients is whole within one (training/parallel)
     weights, gradients, state = FULL * stage.all / shard, FULL * stage.all / shard, stage.state / shard
     averaged = weights if average else 0.0
-    divided = shard > 1 or (layout.data > 1 and layout.tensor * layout.pipeline > 1)  # by FSDP2, its parts perhaps of one
+    # By FSDP2, whose parts may be one: what `data` means where the model is divided in other ways too.
+    divided = shard > 1 or (layout.data > 1 and layout.tensor * layout.pipeline > 1)
     gathered, whole_gradients = 0.0, gradients
     if divided:
         # A block computes while the next one's weights come; what is no block stays together.
@@ -169,15 +170,15 @@ def _stage_memory(
     # --- activations; the first stage has as many micro-batches under way as there are stages, the last one has one
     under_way = min(micro_batches, layout.pipeline) if first else 1
     kinds = [(block_kept(config, kind, run), kind.count * stage.share) for kind in found.kinds]
-    outside = outside_kept(config, run)
-    if not last:
-        outside.pop(FINAL_NORMS, None)
+    outside = {name: size for name, size in outside_kept(config, run).items() if last or name != FINAL_NORMS}
     activations = {name: under_way * size for name, size in outside.items()}
     for kept, count in kinds:
         for name, size in kept.layers(recompute):
             activations[name] = activations.get(name, 0.0) + under_way * count * size
     stays = sum(activations.values())
-    casts = sum(kept.casts * count for kept, count in kinds)
+    # Blocks that are computed again let go of their copies when the forward pass ends.
+    casts_stay = under_way * sum(kept.casts * count for kept, count in kinds) if recompute == "none" else 0.0
+    casts = casts_stay or sum(kept.casts * count for kept, count in kinds)
 
     # --- the moments
     hidden = FULL * run.tokens * config.dim
@@ -190,11 +191,14 @@ def _stage_memory(
     waits = head if tied or not before else 0.0
     unsharded = FULL * stage.block if divided and layout.zero > 1 else 0.0
     backward = _backward(kinds, recompute, before > 0, shard if layout.zero >= 2 else 1)
+    others = stays * (under_way - 1) / under_way  # of micro-batches that go back later
+    update = step_bytes(found, optimizer, shard * layout.tensor)
+    whole = rest + gathered
     moments = {
-        "loss": rest + gathered + before + stays + casts + hidden + loss,
-        "backward": rest + gathered + before + later + (casts if recompute == "none" else 0.0) + waits + unsharded + backward,
-        "embedding": rest + gathered + whole_gradients + made + hidden,
-        "update": rest + gradients + step_bytes(found, optimizer, shard * layout.tensor),
+        "loss": whole + before + stays + casts + hidden + loss,
+        "backward": whole + before + later + casts_stay + waits + unsharded + backward,
+        "embedding": whole + whole_gradients + made + hidden + others,
+        "update": rest + gradients + update,
     }
     return Memory(
         weights=weights,
@@ -205,16 +209,14 @@ def _stage_memory(
         average=averaged,
         activations=activations,
         loss=loss,
-        update=step_bytes(found, optimizer, shard * layout.tensor),
+        update=update,
         runtime=RUNTIME[run.kind],
         fragments=FRAGMENTS.get(run.kind, 0.0) * max(moments.values()),
         moments=moments,
     )
 
 
-def _backward(
-    kinds: list[tuple[Kept, float]], recompute: str, accumulate: bool, shard: int
-) -> float:
+def _backward(kinds: list[tuple[Kept, float]], recompute: str, accumulate: bool, shard: int) -> float:
     """How much more the backward pass of the blocks holds, at its fullest, than all that was kept to begin with.
 
     Each block gives back what it kept and leaves its weights' gradients, so that the first or the last block of a kind is

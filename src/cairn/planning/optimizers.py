@@ -42,12 +42,12 @@ def block_length(shape: tuple[int, ...]) -> int:
 def step_bytes(found: Parameters, optimizer: str, parts: int = 1) -> float:
     """What a step holds for a moment, beside weights, gradients and state. parts: processes that share each weight.
 
-    AdamW changes one tensor after the other in place; SGD with Nesterov's momentum makes the update of one. Adafactor has three of the largest weight's size: its squares,
-    its update, and the product on the way. Muon has, of the matrices it takes at once, their updates twice, or once beside
-    the result and four of their Gram matrices.
+    AdamW changes one tensor after the other in place; SGD with Nesterov's momentum makes the update of one. Adafactor has
+    two of the largest weight's size, its squares and its update. Muon has, of the matrices it takes at once, their updates
+    twice, or once beside the result and four of their Gram matrices.
     """
     if optimizer == "adafactor":
-        return 3 * 4.0 * max(w.size for w in found.weights) / parts
+        return 2 * 4.0 * max(w.size for w in found.weights) / parts
     if optimizer == "sgd":
         return 4.0 * max(w.size for w in found.weights) / parts
     if optimizer != "muon":

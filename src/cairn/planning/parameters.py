@@ -75,7 +75,7 @@ class Parameters:
     @cached_property
     def by_part(self) -> dict[str, tuple[int, float]]:
         """part -> (total, active)."""
-        found: dict[str, tuple[int, float]] = {part: (0, 0.0) for part in PARTS}
+        found: dict[str, tuple[int, float]] = dict.fromkeys(PARTS, (0, 0.0))
         for w in self.weights:
             total, active = found[w.part]
             found[w.part] = total + w.size * w.copies, active + w.size * w.copies * w.active

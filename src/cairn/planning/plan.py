@@ -19,7 +19,7 @@ from cairn.planning.parameters import Parameters, count_parameters
 from cairn.planning.speed import StepTime, step_time
 
 RECOMPUTE = ("none", "selective", "full")
-MOST_DEVICES = 1 << 14  # up to which a refusal looks for a number that fits
+MOST_DEVICES = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Training:
     average: bool = option(False, "keep an average of the weights (EMA)")
     data: int = option(0, "replicas (DDP); 0 is chosen", minimum=0)
     shard: int = option(0, "processes that share rows and state (FSDP2); 0 is chosen", minimum=0)
-    zero: int = option(0, "what they share: 1 optimizer, 2 and gradients, 3 and weights; 0 is chosen", choices=(0, 1, 2, 3))
+    zero: int = option(
+        0, "what they share: 1 optimizer, 2 and gradients, 3 and weights; 0 is chosen", choices=(0, 1, 2, 3)
+    )
     tensor: int = option(0, "processes that share each matrix; 0 is chosen", minimum=0)
     pipeline: int = option(0, "stages of blocks; 0 is chosen", minimum=0)
     mfu: float = option(0.35, "share of the peak rate that the arithmetic reaches: a guess (tuned runs: 0.3 to 0.55)")
@@ -120,6 +122,10 @@ def settle(config: ModelConfig, device: Device, setting: Training) -> Training:
     context = setting.context or min(config.max_positions, 4096)
     if context > config.max_positions:
         raise UserError(f"--context {context} is more than the model's {config.max_positions} positions")
+    if setting.devices > MOST_DEVICES:
+        raise UserError(f"--devices {setting.devices} is more than the {MOST_DEVICES} that are planned for")
+    if setting.tokens == math.inf:
+        raise UserError("--tokens must be a finite number")
     if setting.devices > 1 and not device.link:
         raise UserError(f"{device.title} cannot be joined to others here: plan for --devices 1")
     if setting.micro_rows > setting.rows:
@@ -196,7 +202,8 @@ def _ways(found: Parameters, device: Device, setting: Training) -> Iterator[Choi
     kinds = RECOMPUTE if setting.recompute == "auto" else (setting.recompute,)
     for layout in layouts(found.config, device, setting):
         rows = setting.rows // layout.rows
-        sizes = [d for d in range(1, rows + 1) if rows % d == 0 and d & (d - 1) == 0 or d == rows]
+        powers = [1 << k for k in range(rows.bit_length())]
+        sizes = sorted({size for size in powers if rows % size == 0} | {rows})
         if setting.micro_rows:
             sizes = [setting.micro_rows] if setting.micro_rows <= rows else []
         for micro_rows, recompute in itertools.product(sizes, kinds):

@@ -1,7 +1,8 @@
 """How long a training step takes on a layout: arithmetic at an assumed share of the peak, and what is sent between devices.
 
 Gradients and gathered weights travel while blocks compute: they cost what does not fit behind the arithmetic. What a
-tensor-parallel block sends it waits for, as small micro-batches wait for Python. A pipeline of p stages stands still for (p - 1) of (m + p - 1) micro-batches.
+tensor-parallel block sends it waits for, as small micro-batches wait for Python. A pipeline of p stages stands still for
+(p - 1) of (m + p - 1) micro-batches.
 """
 
 from dataclasses import dataclass
@@ -60,7 +61,9 @@ def step_time(
     mfu: float,
     state_bytes: float,
 ) -> StepTime:
-    """Of a step. mfu: share of the peak that the arithmetic itself reaches. state_bytes: what the optimizer's step touches on a device."""
+    """Of a step. mfu: share of the peak that the arithmetic itself reaches. state_bytes: what the optimizer's step touches
+    on a device.
+    """
     config = found.config
     run = Pass(micro_rows, context, precision != "fp32", device.kind, layout.tensor)
     flops = count_flops(config, context)

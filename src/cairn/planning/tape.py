@@ -50,9 +50,13 @@ class Operation:
 
 @dataclass
 class Tape:
-    """mixed: matrix products in 16 bits on a float32 stream. casts: bytes of 16-bit copies of weights, which they keep too."""
+    """mixed: matrix products in 16 bits on a float32 stream. fused: with the operations of accelerators, which keep less.
+
+    casts: bytes of 16-bit copies of weights, which products keep too.
+    """
 
     mixed: bool = False
+    fused: bool = False
     operations: list[Operation] = field(default_factory=list)
     casts: float = 0.0
 
@@ -76,7 +80,15 @@ class Tape:
         return output
 
     def linear(
-        self, x: Tensor, rows: float, columns: float, outputs: float, bias: bool = False, *, copies: int = 1, exact=False
+        self,
+        x: Tensor,
+        rows: float,
+        columns: float,
+        outputs: float,
+        bias: bool = False,
+        *,
+        copies: int = 1,
+        exact=False,
     ) -> Tensor:
         """x (rows, columns) @ weight (columns, outputs): keeps what it read, in mixed precision a 16-bit copy of it.
 

@@ -12,7 +12,6 @@ from cairn.models.experts import auxiliary_loss
 from cairn.training.losses import IGNORED, unembed_loss
 
 
-
 @dataclass(frozen=True)
 class TokenBatch:
     """inputs (B, T) and, for each position, the next token or IGNORED (B, T)."""

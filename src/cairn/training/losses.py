@@ -19,7 +19,7 @@ from cairn.models.linear import onednn_is_faster, onednn_linear
 from cairn.models.transformer import Unembed
 
 IGNORED = -100  # target that carries no loss, the convention of torch and transformers
-CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}  # of logits in float32: within the cache; enough rows to fill a GPU
+CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20, "mps": 256 << 20}  # of float32 logits: the cache; enough for a GPU
 
 
 def unembed_loss(
@@ -51,21 +51,24 @@ def linear_cross_entropy(
 ) -> torch.Tensor:
     """Equal to F.cross_entropy(logits, targets_N, reduction="sum", label_smoothing=smoothing) for
     logits = cap tanh((hidden @ weight.T + bias) / cap), or without the tanh for cap 0."""
-    return _LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, targets_N, cap, smoothing)  # type: ignore[return-value]
+    learns = torch.is_grad_enabled()
+    return _LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, targets_N, cap, smoothing, learns)  # type: ignore[return-value]
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_ND, weight_VD, bias_V, targets_N, cap, smoothing):
+    def forward(ctx: Any, hidden_ND, weight_VD, bias_V, targets_N, cap, smoothing, learns):
         device = hidden_ND.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
-        want_hidden, want_weight, want_bias = ctx.needs_input_grad[:3]
+        want_hidden, want_weight, want_bias = (learns and wanted for wanted in ctx.needs_input_grad[:3])
         N, V = len(targets_N), len(weight_VD)
-        chunk = max(16, CHUNK_BYTES.get(device, CHUNK_BYTES["cuda"]) // (4 * V))
+        chunk = max(16, CHUNK_BYTES[device] // (4 * V))
         grad_ND = torch.empty_like(hidden_ND) if want_hidden else None
         grad_VD = torch.zeros_like(weight_VD) if want_weight else None
         grad_V = torch.zeros_like(bias_V) if want_bias else None
-        loss = torch.zeros((), dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=hidden_ND.device)
+        loss = torch.zeros(
+            (), dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=hidden_ND.device
+        )
         onednn = device == "cpu" and dtype == torch.float32 and onednn_is_faster()
         product = onednn_linear if onednn else F.linear
         with torch.autocast(device, enabled=False):
@@ -92,7 +95,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx.gradients = None
         if gradients is None:
             raise RuntimeError("the gradients of this loss were taken already: compute the loss again")
-        return *(None if g is None else g.mul_(factor.to(g.dtype)) for g in gradients), None, None, None
+        return *(None if g is None else g.mul_(factor.to(g.dtype)) for g in gradients), None, None, None, None
 
 
 def _add_product(sum_VD: torch.Tensor, grad_CV: torch.Tensor, hidden_CD: torch.Tensor) -> None:

@@ -43,7 +43,9 @@ class LossScale:
         if not finite:
             self.scale, self.good_steps = self.scale / 2, 0
             return norm, False
-        torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], 1 / self.scale)
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(1 / self.scale)
         self.good_steps += 1
         if self.good_steps == GROWTH_STEPS:
             self.scale, self.good_steps = self.scale * 2, 0

@@ -9,7 +9,7 @@ from typing import Any
 from cairn.core.config import option, to_dict
 from cairn.core.errors import UserError
 from cairn.corpus import Corpus, write_shard
-from cairn.models import ModelConfig, build_model, check_decoder, load, preset, weights_hash
+from cairn.models import ModelConfig, build_model, load, preset, weights_hash
 from cairn.models.config import PRESETS
 from cairn.tokenizers import Tokenizer
 from cairn.training import forgetting
@@ -19,6 +19,7 @@ from cairn.training.initial import SCHEMES, initialize
 from cairn.training.masked import MaskedConfig, MaskedData, MaskedLM
 from cairn.training.mixture import parse_mixture
 from cairn.training.objective import Data, Objective
+from cairn.training.objectives import check_objective
 from cairn.training.parallel import join
 from cairn.training.prefetch import Prefetch
 from cairn.training.shards import ShardSet, open_shards
@@ -106,7 +107,7 @@ def pretrain(
             sets = [
                 forgetting.held_out_shards(name, shard, lesson.tokenizer, FORGETTING_DOCUMENTS) for name, shard in held
             ]
-            before = forgetting.measure(lesson.model, sets, lesson.tokenizer, config.context)
+            before = forgetting.measure(lesson.model, sets, lesson.tokenizer, lesson.data.context)
         about = {"corpus_tokens": sum(map(len, lesson.texts.train)), "echo_steps": config.echo_steps}
         with Prefetch(lesson.data) as data:
             result = train(
@@ -122,7 +123,7 @@ def pretrain(
             )
         figures: dict[str, Any] = {"corpus_tokens": about["corpus_tokens"]}
         if sets:
-            after = forgetting.measure(lesson.model, sets, lesson.tokenizer, config.context)
+            after = forgetting.measure(lesson.model, sets, lesson.tokenizer, lesson.data.context)
             figures["forgetting"] = forgetting.to_record(forgetting.changes(sets, before, after))
         return lesson.model, lesson.tokenizer, result, figures
 
@@ -156,7 +157,9 @@ class Source:
         if tokenizer is None and model is None and self.mixture:
             tokenizer = Path(self.mixture[0][0]) / "tokenizer"  # `cairn corpus build` leaves the one it encoded with
             if not tokenizer.is_dir():
-                raise UserError(f"{self.mixture[0][0]} holds no tokenizer: name the one that made the shards (--tokenizer)")
+                raise UserError(
+                    f"{self.mixture[0][0]} holds no tokenizer: name the one that made the shards (--tokenizer)"
+                )
         if (tokenizer is None) == (model is None):
             raise UserError("give a tokenizer directory for a new model, or a model directory to go on with, not both")
         words = Tokenizer.load(tokenizer if tokenizer is not None else model)  # type: ignore[arg-type]
@@ -175,30 +178,25 @@ class Source:
         config = self.config
         if self.model is not None:
             net, _ = load(self.model)
-            if config.objective == "causal":
-                check_decoder(net)
         else:
             shape = _fit(preset(config.preset), self.tokenizer, config.context)
             net = initialize(build_model(shape), config.init, config.train.seed, mup_width=config.train.mup_width)
+        check_objective(config.objective, net.config)
         with join(config.train.parallel, config.train.device).first():
             texts = self._texts(run)
         context = min(config.context, net.config.max_positions)
         objective, data = self._task(texts.train, texts.shares, context)
-        evaluate = None
-        if texts.valid and config.objective == "causal":
-            valid = texts.valid[0][1]
-
-            def evaluate(net: Any) -> dict[str, float]:
-                return validation_loss(net, valid, context, config.valid_rows)
-
-        elif texts.valid:
-            held = self._task([texts.valid[0][1]], [1.0], context)[1]
-            steps = max(1, config.valid_rows // config.rows)
-
-            def evaluate(net: Any) -> dict[str, float]:
-                return objective_loss(net, objective, held, steps)
-
+        evaluate = self._evaluation(texts, context, objective) if texts.valid else None
         return Lesson(net, self.tokenizer, objective, data, texts, evaluate)
+
+    def _evaluation(self, texts: Texts, context: int, objective: Objective) -> Callable[[Any], dict[str, float]]:
+        """The loss on what is held out of the first source."""
+        config, valid = self.config, texts.valid[0][1]
+        if config.objective == "causal":
+            return lambda model: validation_loss(model, valid, context, config.valid_rows)
+        held_out = self._task([valid], [1.0], context)[1]
+        steps = max(1, config.valid_rows // config.rows)
+        return lambda model: objective_loss(model, objective, held_out, steps)
 
     def _texts(self, run: Path) -> Texts:
         config = self.config

@@ -1,7 +1,7 @@
 """Make the small runs of a scaling law: those of `planning.scaling.design`, each measured on the same held-out text.
 
 OUT/shards/                                       the text as tokens
-OUT/runs/NAME/metrics.jsonl  run.json             run.json is written last: the run is finished
+OUT/runs/NAME/metrics.jsonl  result.json          result.json is written last: the run is finished
 OUT/runs.jsonl                                    a row a run, what `cairn scaling fit OUT` reads
 OUT/sweep.json                                    settings, measured costs, time spent
 """
@@ -28,7 +28,7 @@ from cairn.planning.scaling.runs import SUMMARY, write_rows
 from cairn.tokenizers import Tokenizer
 from cairn.training import CausalLM, ShardData, TokenBatch, mup, target_logprobs
 from cairn.training.initial import initialize
-from cairn.training.trainer import TrainConfig, remove_checkpoints, train
+from cairn.training.trainer import TrainConfig, TrainResult, remove_checkpoints, train
 
 ROWS_OF_CURVE = 100  # rows of metrics a run
 PROBE = (2, 10)  # steps of the two runs whose difference is the cost of a step
@@ -51,6 +51,18 @@ class Sweep:
         self.inputs = {"corpus": source, "tokenizer": tokenizer.fingerprint()}
         self.valid = held_out_rows(held_out, config.context, config.valid_tokens)
         self.vocab_size = -(-tokenizer.vocab_size // 8) * 8
+        free = (
+            "widths",
+            "flops",
+            "tokens",
+            "least",
+            "most",
+            "minutes",
+            "device",
+        )  # runs of one law may differ in these
+        same = {key: value for key, value in to_dict(config).items() if key not in free}
+        self.conditions = fingerprint([same, self.inputs])
+        self.rows()  # refuses runs made under other conditions
         before = read_json(self.out / "sweep.json") if (self.out / "sweep.json").exists() else {}
         self._costs = {int(width): Cost(*pair) for width, pair in before.get("costs", {}).items()}
         self._earlier = before.get("preparation", 0.0)  # seconds of processes before this one
@@ -65,19 +77,18 @@ class Sweep:
         # A row begins at a random offset, so the last one does not fit.
         available = ((len(self.text) - 1) // self.config.context - 1) * self.config.context
         runs = all_runs(self.config, self.vocab_size, available, self._costs)
-        spent = {planned.name: row["spent"] for planned in runs if (row := self.finished(planned))}
+        spent = {row["name"]: row["spent"] for row in self.rows()}
         self._preparation = self._earlier + self.clock() - self._began
         return within(runs, self.config.minutes * 60 - self._preparation, spent)
 
     def run(self, plan: list[Planned]) -> list[dict[str, Any]]:
         """Make the planned runs that are not finished; the rows of all that are. Stops where they cost more than estimated."""
-        rows: list[dict[str, Any]] = []
         wanted = [planned for planned in plan if not planned.refused]
+        done = {row["name"]: row["spent"] for row in self.rows()}
         limit, spent, expected = self.config.minutes * 60, self._preparation, 0.0
-        self._write(rows)
+        self._write()
         for number, planned in enumerate(wanted, 1):
-            row = self.finished(planned)
-            if row is None:
+            if planned.name not in done:
                 slower = max(1.0, (spent - self._preparation) / expected) if expected else 1.0
                 if spent + planned.estimate * slower > limit:
                     say(f"{planned.name}: left out, since the runs before took {slower:.2f} times as long as measured")
@@ -88,35 +99,39 @@ class Sweep:
                     f"{spent / 60:.1f} of {self.config.minutes:g} minutes spent"
                 )
                 row = self.make(planned)
+                done[planned.name] = row["spent"]
                 say(
                     f"{place}: loss {row['loss']:.4f}, standard error {row['standard_error']:.4f}, {row['spent']:.0f} s"
                 )
-            spent, expected = spent + row["spent"], expected + planned.estimate
-            rows.append(row)
-            self._write(rows)
-        return rows
+                self._write()
+            spent, expected = spent + done[planned.name], expected + planned.estimate
+        return self.rows()
 
-    def finished(self, planned: Planned) -> dict[str, Any] | None:
-        """The row of a run that is done. One of the same name with other settings is refused."""
-        path = self.out / "runs" / planned.name / "run.json"
-        if not path.exists():
-            return None
-        row = read_json(path)
-        if row.get("identity") != self._identity(planned):
-            raise UserError(
-                f"{path.parent} was made with other settings or other text; choose another --out, or delete it"
-            )
-        return row
+    def rows(self) -> list[dict[str, Any]]:
+        """The finished runs of the folder, of least FLOPs first. Raises UserError where one was made under other conditions."""
+        rows = []
+        for path in sorted((self.out / "runs").glob("*/result.json")):
+            row = read_json(path)
+            if row.get("conditions") != self.conditions:
+                raise UserError(
+                    f"{path.parent} was made with other settings or other text; choose another --out, or delete it"
+                )
+            rows.append(row)
+        return sorted(rows, key=lambda row: row["flops"])
 
     def make(self, planned: Planned) -> dict[str, Any]:
         """Train and measure one run; its row."""
         folder = self.out / "runs" / planned.name
         began, wall = self.clock(), time.perf_counter()
-        model = self._train(planned.width, planned.steps, folder, planned.name)
+        model, result = self._train(planned.width, planned.steps, folder, planned.name)
+        # Of a run that goes on after an interruption the processes before spent their part.
+        share = max(1.0, result.seconds / (time.perf_counter() - wall))
+        trained = (self.clock() - began) * share
+        began = self.clock()
         loss, error = held_out_loss(model, self.valid, self.device)
         row = {
             "name": planned.name,
-            "identity": self._identity(planned),
+            "conditions": self.conditions,
             "parameters": planned.parameters,
             "embedding_parameters": model.embed.weight.numel(),
             "tokens": planned.tokens,
@@ -126,23 +141,22 @@ class Sweep:
             "width": planned.width,
             "layers": model.config.layers,
             "steps": planned.steps,
-            "spent": round(self.clock() - began, 3),
-            "seconds": round(time.perf_counter() - wall, 3),
+            "spent": round(trained + self.clock() - began, 3),
+            "seconds": round(result.seconds, 3),
             "curve": curve(read_metrics(folder / "metrics.jsonl")),
         }
         remove_checkpoints(folder)
-        write_json(folder / "run.json", row)
+        write_json(folder / "result.json", row)
         return row
 
-    def _train(self, width: int, steps: int, run: Path, title: str) -> Transformer:
+    def _train(self, width: int, steps: int, run: Path, title: str) -> tuple[Transformer, TrainResult]:
         config, setting = self.config, self._setting(steps)
         model = Transformer(shape_of(width, self.vocab_size, config.context))
         if setting.mup_width:
             mup.scale(model, setting.mup_width)
         initialize(model, "gpt2", config.seed, mup_width=setting.mup_width)
         data = ShardData([self.text], rows=config.rows, context=config.context, seed=config.seed, device=config.device)
-        train(model, CausalLM(), data, setting, run, title=title, inputs=self.inputs)
-        return model
+        return model, train(model, CausalLM(), data, setting, run, title=title, inputs=self.inputs)
 
     def _setting(self, steps: int) -> TrainConfig:
         config, every = self.config, max(1, steps // ROWS_OF_CURVE)
@@ -160,17 +174,11 @@ class Sweep:
             device=config.device,
         )
 
-    def _identity(self, planned: Planned) -> str:
-        """What decides a run's result."""
-        shape = to_dict(shape_of(planned.width, self.vocab_size, self.config.context))
-        setting = to_dict(self._setting(planned.steps))
-        return fingerprint([shape, setting, self.inputs, self.config.rows, self.config.context, len(self.valid)])
-
     def _measure(self, width: int) -> Cost:
         spent, model = [], None
         for steps in PROBE:
             began = self.clock()
-            model = self._train(width, steps, self.out / "probe", f"speed at width {width}")
+            model, _ = self._train(width, steps, self.out / "probe", f"speed at width {width}")
             spent.append(self.clock() - began)
             shutil.rmtree(self.out / "probe")
         assert model is not None
@@ -180,11 +188,12 @@ class Sweep:
         measurement = (self.clock() - began) * len(self.valid) / len(part)
         return Cost(max(spent[1] - spent[0], 1e-6) / (PROBE[1] - PROBE[0]), measurement)
 
-    def spent(self, rows: list[dict[str, Any]]) -> float:
-        """Seconds of all runs, with the preparation: encoding the text and measuring costs."""
-        return round(self._preparation + sum(row["spent"] for row in rows), 3)
+    def spent(self) -> float:
+        """Seconds of all finished runs, with the preparation: encoding the text and measuring costs."""
+        return round(self._preparation + sum(row["spent"] for row in self.rows()), 3)
 
-    def _write(self, rows: list[dict[str, Any]]) -> None:
+    def _write(self) -> None:
+        rows = self.rows()
         if rows:
             write_rows(self.out / SUMMARY, rows)
         write_json(
@@ -197,7 +206,7 @@ class Sweep:
                 "threads": torch.get_num_threads(),
                 "runs": len(rows),
                 "preparation": round(self._preparation, 3),
-                "spent": self.spent(rows),
+                "spent": self.spent(),
             },
         )
 

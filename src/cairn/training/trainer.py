@@ -25,6 +25,7 @@ from cairn.core.record import MetricsLog
 from cairn.models.dropout import set_dropout
 from cairn.models.model import Model
 from cairn.models.recompute import RECOMPUTE, set_recompute
+from cairn.models.transformer import Block
 from cairn.planning.layout import Layout
 from cairn.training import mup
 from cairn.training.averaging import Average
@@ -164,11 +165,14 @@ def train(
         scale.load(progress.scale)
         say(f"{title}: going on at step {progress.step} of {config.steps}")
         if progress.threads != torch.get_num_threads() and world.device.type == "cpu":
-            say(f"{title}: with {progress.threads} threads as before: sums in another order would be others in the last bit")
+            say(
+                f"{title}: with {progress.threads} threads as before: sums in another order would be others in the last bit"
+            )
             torch.set_num_threads(progress.threads)
     if config.compile:
-        for block in trained.blocks:  # one compiled block serves all layers; objectives call more than `forward`
-            block.compile()
+        for module in trained.modules():
+            if isinstance(module, Block):  # one compiled block serves all layers; objectives call more than `forward`
+                module.compile()
     records: list[Any] = _records(run, title, model, config, about, progress.step) if world.is_main else []
     last: dict[str, Any] = {}
     clock = _Clock(progress.tokens)
@@ -185,15 +189,15 @@ def train(
             optimizer.set_rate(factor)
             batches = data.batch(step, world.part)
             (total,) = world.sum([sum(data.weight(batch) for batch in batches)])
-            watching = watch is not None and done % config.watch_every == 0
-            with watch if watching else contextlib.nullcontext():
+            watching = watch if _due(done, config.watch_every) else None
+            with watching or contextlib.nullcontext():
                 sums = worker.run(batches, scale.scale / total if total > 0 else 0.0)
                 norm = clip_gradients(trained, (config.clip or math.inf) * scale.scale, world)
                 norm, counts = scale.unscale(trained, norm)
                 if counts and not torch.isfinite(norm):
                     raise UserError(_fault(title, run, worker, batches, config, step, world))
-                if watching:
-                    watch.gradients(float(norm), config.clip)
+                if watching is not None:
+                    watching.gradients(float(norm), config.clip)
                 if counts and total > 0:  # nothing to learn from changes nothing, weight decay and momentum included
                     optimizer.step()
                     if average is not None:
@@ -207,13 +211,13 @@ def train(
             finished = done == config.steps
             evaluating = evaluate is not None and (finished or _due(done, config.evaluate_every))
             better = False
-            if done == 1 or finished or evaluating or watching or done % config.log_every == 0:
+            if done == 1 or finished or evaluating or watching is not None or done % config.log_every == 0:
                 speed = clock.speed(progress.tokens)
                 last = progress.row() | {"grad_norm": float(norm) if total > 0 else 0.0, "rate": factor}
                 last |= {"tokens": progress.tokens, "tokens_per_second": round(speed, 1)}
                 last |= {"seconds": round(progress.seconds, 3)} | utilisation(model, data.context, speed, world)
-                if watching:
-                    last["layers"] = watch.layers
+                if watching is not None:
+                    last["layers"] = watching.layers
                 if evaluate is not None and evaluating:
                     last |= _evaluate(worker, average, evaluate)
                     better = progress.judge(last.get("valid_loss", math.inf))

@@ -21,10 +21,10 @@ FEWEST_STEPS = 40  # shorter runs are all warm-up
 
 @dataclass(frozen=True)
 class SweepConfig:
-    widths: tuple[int, ...] = option((16, 32, 48, 64, 96), "widths of the models, multiples of 16", minimum=HEAD)
+    widths: tuple[int, ...] = option((16, 32, 48, 64, 80, 96), "widths of the models, multiples of 16", minimum=HEAD)
     flops: tuple[float, ...] = option((3e10, 1e11, 3e11, 9e11), "budgets: each width is trained with each", minimum=1.0)
     tokens: tuple[int, ...] = option((), "token counts for each width, instead of budgets", minimum=1)
-    least: float = option(1.0, "tokens a parameter at least; other runs are left out", minimum=0.0)
+    least: float = option(0.5, "tokens a parameter at least; other runs are left out", minimum=0.0)
     most: float = option(300.0, "tokens a parameter at most", minimum=0.0)
     minutes: float = option(10.0, "time for everything: CPU minutes, or those on the clock with a GPU", minimum=0.0)
     rows: int = option(8, "rows a step", minimum=1)

@@ -106,6 +106,7 @@ def record(
         "intervals": {name: [estimates[name].low, estimates[name].high] for name in NAMES},
         "count": config.count,
         "runs": len(laws.runs),
+        "seconds": sum(run.seconds for run in laws.runs) if all(run.seconds for run in laws.runs) else None,
         "flops_per_parameter_token": fit.surface.per_pair,
         "fit": {
             "r2": fit.r2,

@@ -7,11 +7,13 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from cairn.planning.scaling.envelope import smooth
 from cairn.planning.scaling.fit import Laws
 
 FITTED, OTHER, QUIET = "#b5502b", "#2a6f97", "#999999"
+LABELLED = 8  # budgets whose FLOPs are written beside their profile
 
 
 def plot(laws: Laws, kind: str = "svg") -> bytes:
@@ -25,6 +27,9 @@ def plot(laws: Laws, kind: str = "svg") -> bytes:
         _agreement(panels[1, 0], laws)
         _residuals(panels[1, 1], laws)
         for axes in panels.flat:
+            if axes.get_xscale() == "log":
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e+", "e")))
+                axes.xaxis.set_minor_formatter(NullFormatter())
             axes.grid(color="#e5e5e5", linewidth=0.5)
             axes.set_axisbelow(True)
         buffer = io.BytesIO()
@@ -55,7 +60,6 @@ def _curves(axes: Axes, laws: Laws) -> None:
     if laws.envelope is not None:
         axes.plot(laws.envelope.flops, laws.envelope.best_loss, ".", color="#222222", markersize=1.5, label="envelope")
     axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.set_xlabel("training FLOPs")
     axes.set_ylabel("loss (nats a token)")
     axes.set_title("curves of training, and the loss at the end of each", loc="left")
@@ -71,13 +75,15 @@ def _valleys(axes: Axes, laws: Laws) -> None:
         axes.text(0.5, 0.5, laws.skipped["isoflop"], transform=axes.transAxes, ha="center", wrap=True, color=QUIET)
         return
     shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(laws.isoflop.profiles)))
-    for profile, shade in zip(laws.isoflop.profiles, shades):
+    every = -(-len(shades) // LABELLED)
+    for number, (profile, shade) in enumerate(zip(laws.isoflop.profiles, shades)):
         sizes = np.array([run.parameters for run in profile.runs])
         between = np.geomspace(sizes[0], sizes[-1], 80)
         axes.plot(sizes, [run.loss for run in profile.runs], "o", color=shade, markersize=4)
         axes.plot(between, np.polyval(profile.parabola, np.log(between)), color=shade, linewidth=1)
-        axes.annotate(f"{profile.flops:.2g}", (sizes[-1], profile.runs[-1].loss), xytext=(4, 0),
-                      textcoords="offset points", va="center", size=8, color=shade)  # fmt: skip
+        if number % every == 0:
+            end = sizes[-1], profile.runs[-1].loss
+            axes.annotate(f"{profile.flops:.2g}", end, xytext=(4, 0), textcoords="offset points", size=8, color=shade)
         if profile.inside:
             axes.plot(profile.parameters, profile.loss, "x", color=FITTED, markersize=7)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cairn.core.errors import UserError
-from cairn.core.files import read_json
+from cairn.core.files import write_text
 from cairn.core.record import read_metrics
 from cairn.corpus.documents import Quarantine
 
@@ -28,7 +28,8 @@ LONGEST_LINE = 16 << 20
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. parameters: as counted; loss: nats a token at the end; curve: tokens and training loss on the way."""
+    """A finished run. parameters: as counted; loss: nats a token at the end; curve: tokens and training loss on the way;
+    seconds: what it cost, 0 where that is not known."""
 
     name: str
     parameters: float
@@ -37,6 +38,7 @@ class Run:
     flops: float
     curve_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0))
     curve_loss: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    seconds: float = 0.0
 
 
 def read_runs(paths: Sequence[Path | str], count: str = "total", quarantine: Quarantine | None = None) -> list[Run]:
@@ -80,7 +82,8 @@ def _run(row: dict[str, Any], count: str) -> Run:
     points = points[np.isfinite(points).all(1) & (points > 0).all(1)]
     points = points[np.argsort(points[:, 0], kind="stable")]
     name = str(row.get("name") or f"{parameters:.3g} parameters, {tokens:.3g} tokens")
-    return Run(name, parameters, tokens, loss, flops, points[:, 0], points[:, 1])
+    seconds = 0.0 if row.get("spent") is None else _positive(row, "spent")
+    return Run(name, parameters, tokens, loss, flops, points[:, 0], points[:, 1], seconds)
 
 
 def _positive(row: dict[str, Any], key: str) -> float:
@@ -157,11 +160,4 @@ def _directory(path: Path, quarantine: Quarantine) -> list[dict[str, Any]]:
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """JSON Lines as `read_runs` reads them, whole or not at all."""
-    from cairn.core.files import write_text
-
     write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-
-
-def read_sweep(folder: Path) -> dict[str, Any]:
-    """What a sweep wrote of itself; empty where there is none."""
-    return read_json(folder / "sweep.json") if (folder / "sweep.json").exists() else {}

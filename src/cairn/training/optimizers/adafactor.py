@@ -55,11 +55,11 @@ class Adafactor(torch.optim.Optimizer):
             row = replicated(square.sum(-1, keepdim=True)) / p.shape[-1] + SMALLEST_SQUARE
             column = replicated(square.sum(-2, keepdim=True)) / p.shape[-2] + SMALLEST_SQUARE
             row, column = state["row"].lerp_(row, new), state["column"].lerp_(column, new)
-            update = grad * (row / row.mean(-2, keepdim=True)).rsqrt() * column.rsqrt()
+            update = (grad * (row / row.mean(-2, keepdim=True)).rsqrt()).mul_(column.rsqrt())
         size = lr * _rms(p).clamp(min=SMALLEST_RMS) / (_rms(update) / LARGEST_UPDATE).clamp(min=1.0)
         if weight_decay:
             p.mul_(1 - lr * weight_decay)
-        p.sub_((update * size).to(p.dtype))
+        p.sub_(update.mul_(size).to(p.dtype))
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:
@@ -67,4 +67,4 @@ def _exact(dtype: torch.dtype) -> torch.dtype:
 
 
 def _rms(x: torch.Tensor) -> torch.Tensor:
-    return (replicated(x.to(_exact(x.dtype)).square().sum()) / x.numel()).sqrt()
+    return replicated(torch.linalg.vector_norm(x, dtype=_exact(x.dtype))) / x.numel() ** 0.5

@@ -138,10 +138,11 @@ def update_in_kernel(blocks: Blocks, rule: Rule) -> None:
     from cairn.kernels.eightbit import adamw_blocks
     from cairn.kernels.threads import in_parts
 
-    arrays: list[Any] = [x.numpy() for x in blocks]
     settings = tuple(np.float32(value) for value in rule)
-    threads = torch.get_num_threads() if blocks.weight_NB.numel() >= THREADED else 1
-    in_parts(lambda first, last: adamw_blocks(*arrays, *_tables(), settings, first, last), len(arrays[0]), threads)
+    update: Any = functools.partial(adamw_blocks, *(x.numpy() for x in blocks), *_tables(), settings)
+    count, size = blocks.weight_NB.shape
+    threads = torch.get_num_threads() if count * size >= THREADED else 1
+    in_parts(update, count, threads)
 
 
 @functools.cache

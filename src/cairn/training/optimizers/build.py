@@ -19,13 +19,20 @@ OPTIMIZERS = ("muon", "adamw", "sgd", "adafactor", "adamw8bit")
 class Rates(Protocol):
     """The part of `TrainConfig` that optimizers are made from."""
 
-    optimizer: str
-    lr: float
-    matrix_lr: float
-    weight_decay: float
-    beta2: float
-    momentum: float
-    mup_width: int
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def matrix_lr(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def mup_width(self) -> int: ...
 
 
 class Optimizer:

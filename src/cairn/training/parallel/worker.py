@@ -37,7 +37,7 @@ class Worker(ABC):
 
 
 class LocalWorker(Worker):
-    """Micro-batches one after the other through `module`, whose forward pass is the loss. The whole step in one process."""
+    """Micro-batches one after the other through `module`, whose forward pass is the loss. As it stands, for one process."""
 
     def __init__(self, model: Any, module: nn.Module, precision: str, world: World):
         self.model, self.module, self.precision, self.world = model, module, precision, world

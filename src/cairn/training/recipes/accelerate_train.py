@@ -210,8 +210,10 @@ def open_source(
 
 def load_model(path: Path) -> Any:
     """The directory's model as transformers has it, in float32; mixed precision is Accelerate's matter."""
-    from transformers import AutoModelForCausalLM
-
+    try:
+        from transformers import AutoModelForCausalLM
+    except ImportError:
+        raise UserError("this recipe needs transformers: pip install 'cairn[accelerate]'") from None
     if not (path / "config.json").exists():
         raise UserError(f"{path} is not a model directory (it has no config.json)")
     try:
