@@ -13,11 +13,10 @@ from cairn.models import ModelConfig
 from cairn.planning.hardware import DEVICES, GIB, Device
 from cairn.planning.memory import RUNTIME
 from cairn.planning.parameters import Parameters, Weight, count_flops, count_parameters
-from cairn.quantization.formats import GROUP
 
 WIDTH = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 FORMATS = (*WIDTH, "int8", "int4")
-SCALE = 2.0  # bytes of a scale: bfloat16
+GROUP, SCALE = 32, 2.0  # of `cairn quantize`: inputs that share a scale in INT4, bytes of a scale
 
 
 @dataclass(frozen=True)
