@@ -537,6 +537,21 @@ def test_the_sweep_command_says_the_plan_and_makes_the_runs(tmp_path, corpus, ca
     assert "multiples of 16" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_small_runs_predict_a_larger_one(tmp_path):
+    """About four CPU minutes: the offline default corpus, three budgets, then three times the largest of them."""
+    out = str(tmp_path / "out")
+    common = ["--out", out, "--threads", "1", "--device", "cpu"]
+    assert main(["scaling", "sweep", *common, "--flops", "3e10", "1e11", "3e11"]) == 0
+    small = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert small["spent"] < 600
+    assert main(["scaling", "sweep", *common, "--widths", "96", "--flops", "9e11"]) == 0
+    files = ["--hold-out", "1", "--json", str(tmp_path / "laws.json")]
+    assert main(["scaling", "fit", out, *files]) == 0
+    (prediction,) = json.loads((tmp_path / "laws.json").read_text())["predictions"]
+    assert abs(prediction["error"]) < 0.03
+
+
 def test_a_damaged_record_is_named(swept, tmp_path):
     write_json(tmp_path / "model" / "cairn.json", {"parameters": 5})
     quarantine = Quarantine()

@@ -19,6 +19,7 @@ from cairn.models.linear import onednn_is_faster, onednn_linear
 from cairn.models.transformer import Unembed
 
 IGNORED = -100  # target that carries no loss, the convention of torch and transformers
+CHUNK_ROWS = 256  # at least: every chunk goes once through the whole gradient of the matrix
 CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20, "mps": 256 << 20}  # of float32 logits: the cache; enough for a GPU
 
 
@@ -62,7 +63,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
         want_hidden, want_weight, want_bias = (learns and wanted for wanted in ctx.needs_input_grad[:3])
         N, V = len(targets_N), len(weight_VD)
-        chunk = max(16, CHUNK_BYTES[device] // (4 * V))
+        chunk = max(CHUNK_ROWS, CHUNK_BYTES[device] // (4 * V))
         grad_ND = torch.empty_like(hidden_ND) if want_hidden else None
         grad_VD = torch.zeros_like(weight_VD) if want_weight else None
         grad_V = torch.zeros_like(bias_V) if want_bias else None
@@ -110,6 +111,7 @@ def _loss_and_gradient(
     logits_CV: torch.Tensor, targets_C: torch.Tensor, cap: float, smoothing: float
 ) -> tuple[torch.Tensor | float, torch.Tensor]:
     """The summed loss, and its gradient (C, V), which may lie where the logits were."""
+    logits_CV = logits_CV if logits_CV.dtype == torch.float64 else logits_CV.float()
     if logits_CV.dtype == torch.float32 and logits_CV.device.type == "cpu" and not cap:
         from cairn.kernels.cross_entropy import softmax_gradient
         from cairn.kernels.threads import in_parts
@@ -118,7 +120,6 @@ def _loss_and_gradient(
         arrays = logits_CV.detach().numpy(), targets_C.numpy(), smoothing, losses_C
         in_parts(lambda first, last: softmax_gradient(*arrays, first, last), len(targets_C), torch.get_num_threads())
         return float(losses_C.sum()), logits_CV
-    logits_CV = logits_CV if logits_CV.dtype == torch.float64 else logits_CV.float()
     if cap:
         logits_CV = cap * torch.tanh(logits_CV / cap)
     counted_C1 = (targets_C != IGNORED)[:, None]

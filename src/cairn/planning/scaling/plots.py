@@ -59,6 +59,8 @@ def _curves(axes: Axes, laws: Laws) -> None:
     axes.plot(flops, best, color=FITTED, linestyle="--", label="best by the fitted law")
     if laws.envelope is not None:
         axes.plot(laws.envelope.flops, laws.envelope.best_loss, ".", color="#222222", markersize=1.5, label="envelope")
+    losses = [run.loss for run in (*laws.runs, *laws.held)]
+    axes.set_ylim(0.97 * min(*losses, *best), 1.3 * max(losses))  # the first steps would flatten all the rest
     axes.set_xscale("log")
     axes.set_xlabel("training FLOPs")
     axes.set_ylabel("loss (nats a token)")
