@@ -120,8 +120,11 @@ def test_what_cannot_be_is_refused(tmp_path):
         go(tmp_path, replace(SHORT, recompute="full"), model=recurrent)
     with pytest.raises(UserError, match="set evaluate_every"):
         TrainConfig(patience=3)
-    with pytest.raises(UserError, match="below 1"):
-        TrainConfig(dropout=1.0)
+    for wrong in ({"dropout": 1.0}, {"momentum": 1.5}, {"final": 2.0}, {"lr": math.inf}, {"seed": 2**63}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            TrainConfig(**wrong)
+    with pytest.raises(UserError, match="nothing is held out"):
+        go(tmp_path, replace(SHORT, evaluate_every=2))
     with pytest.raises(UserError, match="rows cannot be shared by 3"):
         Part(0, 3).share(range(4))
 
@@ -173,14 +176,26 @@ def test_the_scale_of_float16_is_that_of_torch():
     assert (kept.scale, kept.good_steps) == (ours.scale, ours.good_steps)
 
 
-def test_an_overflow_in_float16_leaves_the_step_out(tmp_path):
-    """The first scale is too large for these logits: some steps are skipped, none ends the run."""
+def test_an_overflow_in_float16_leaves_the_step_out(tmp_path, monkeypatch):
+    """A first scale that is too large: the first steps are skipped, the rest is made, and every row is JSON."""
+    monkeypatch.setattr("cairn.training.precision.FIRST_SCALE", 2.0**40)
+    _, result = go(tmp_path, replace(SHORT, steps=40, precision="fp16"))
+    assert result.steps == 40
+    norms = [row["grad_norm"] for row in rows_of(tmp_path)]
+    skipped = norms.count(None)
+    assert 0 < skipped < 40
+    assert norms[:skipped] == [None] * skipped
+    assert rows_of(tmp_path)[-1]["loss"] < 6.2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_run_that_breaks_says_where(tmp_path, precision):
     model = tiny()
     with torch.no_grad():
-        model.embed.weight.mul_(60)
-    _, result = go(tmp_path, replace(SHORT, steps=12, precision="fp16"), model=model)
-    assert result.steps == 12
-    assert all(torch.isfinite(p).all() for p in model.parameters())
+        model.blocks[1].feed_forward.down.weight[0, 0] = float("nan")
+    with pytest.raises(UserError, match=r"not finite at step \d+: .*blocks\.1\.feed_forward\.down"):
+        go(tmp_path, replace(SHORT, steps=60, precision=precision), model=model)
+    assert json.loads((tmp_path / "fault.json").read_text())["step"] >= 1
 
 
 def test_the_average_becomes_the_model(tmp_path):
@@ -207,6 +222,24 @@ def test_early_stopping_ends_with_the_best(tmp_path):
     model, result = go(tmp_path, config, evaluate=evaluate)
     assert result.steps == 10  # evaluations 3.0, 2.0, and three that are worse
     assert torch.equal(model.embed.weight, weights[1])
+    assert (result.last["valid_loss"], result.last["best_step"]) == (2.0, 4)
+
+
+def test_stopping_early_is_not_undone_by_a_second_run(tmp_path):
+    losses = iter([1.0, 2.0, 3.0, 4.0])
+    config = replace(SHORT, steps=40, evaluate_every=2, patience=2, checkpoint_every=2)
+    first, stopped = go(tmp_path, config, evaluate=lambda model: {"valid_loss": next(losses)})
+    again, result = go(tmp_path, config, evaluate=lambda model: {"valid_loss": 0.0})
+    assert (result.steps, result.last) == (stopped.steps, stopped.last)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters()))
+
+
+def test_a_validation_loss_that_is_not_finite_is_a_bad_one(tmp_path):
+    losses = iter([2.0, float("nan"), 1.0])
+    config = replace(SHORT, evaluate_every=2, keep_best=True)
+    _, result = go(tmp_path, config, evaluate=lambda model: {"valid_loss": next(losses)})
+    assert [row.get("valid_loss") for row in rows_of(tmp_path)] == [None, 2.0, None, None, None, 1.0]
+    assert result.last["best_step"] == 6
 
 
 def test_a_signal_leaves_a_checkpoint_of_its_step(tmp_path):

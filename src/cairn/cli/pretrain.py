@@ -81,11 +81,11 @@ def print_record(out: Path, record: dict) -> None:
         ["parameters", f"{record['parameters']:,}"],
         ["steps", record["steps"]],
         ["tokens", f"{record['tokens']:,}"],
+        ["seconds, all together", record["seconds"]],
     ]
-    rows += [["seconds", record["seconds"]]]
     rows += [
         [k, f"{v:.4g}" if isinstance(v, float) else v]
         for k, v in record["metrics"].items()
-        if isinstance(v, (int, float))
+        if isinstance(v, (int, float)) and k not in ("tokens", "seconds")
     ]
     print_table(f"{record['stage']}: {out}", ["figure", "value"], rows)

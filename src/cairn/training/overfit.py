@@ -72,7 +72,7 @@ def overfit_one_batch(
     if silent:
         more = f" and {len(silent) - 3} more" if len(silent) > 3 else ""
         return OverfitResult(losses, floor, f"no gradient reaches {', '.join(silent[:3])}{more}")
-    safe = dataclasses.replace(config, optimizer="adamw", lr=SAFE_RATE, clip=1.0, mup_width=0)
+    safe = dataclasses.replace(config, optimizer="adamw", lr=SAFE_RATE, clip=1.0)
     other = _learn(Trial(model, objective, data, safe), batch, steps, floor)
     if _learned(other, floor):
         rates = f"lr {config.lr:g}" + (f" and matrix_lr {config.matrix_lr:g}" if config.optimizer == "muon" else "")

@@ -40,6 +40,8 @@ class LossScale:
             return norm, True
         norm = norm / self.scale
         finite = bool(torch.isfinite(norm))
+        if not finite and self.scale <= 1:
+            return norm, True  # the scale is not why: the trainer looks for what is
         if not finite:
             self.scale, self.good_steps = self.scale / 2, 0
             return norm, False

@@ -8,6 +8,7 @@ from typing import Any
 
 from cairn.core.config import option, to_dict
 from cairn.core.errors import UserError
+from cairn.core.progress import say
 from cairn.corpus import Corpus, write_shard
 from cairn.models import ModelConfig, build_model, load, preset, weights_hash
 from cairn.models.config import PRESETS
@@ -36,7 +37,7 @@ FORGETTING_DOCUMENTS = 50  # of each held-out set, before and after
 @dataclass(frozen=True)
 class PretrainConfig:
     preset: str = option("stone", "shape of a new model (ignored when one is continued)", choices=tuple(PRESETS))
-    init: str = option("gpt2", "fresh weights of a new model", choices=SCHEMES)
+    init: str = option("gpt2", "fresh weights of a new model (ignored when one is continued)", choices=SCHEMES)
     objective: str = option(
         "causal", "next token, masked tokens (an encoder), or spans (an encoder-decoder)", choices=OBJECTIVES
     )
@@ -151,6 +152,10 @@ class Source:
     ):
         if (corpus is None) == (not shards):
             raise UserError("give a corpus directory or token shards (--shards), not both")
+        if shards and (config.replay or config.part != "general"):
+            raise UserError("part and replay are for a corpus directory: name the shares in --shards")
+        if model is not None and config.train.mup_width:
+            raise UserError("mup_width is for a new model: one that goes on has its scales in its weights already")
         self.config, self.model = config, model
         self.mixture = parse_mixture(shards) if shards else []
         self.corpus = Corpus(corpus) if corpus is not None else None
@@ -185,6 +190,8 @@ class Source:
         with join(config.train.parallel, config.train.device).first():
             texts = self._texts(run)
         context = min(config.context, net.config.max_positions)
+        if context < config.context:
+            say(f"rows of {context} tokens: the model has no more positions")
         objective, data = self._task(texts.train, texts.shares, context)
         evaluate = self._evaluation(texts, context, objective) if texts.valid else None
         return Lesson(net, self.tokenizer, objective, data, texts, evaluate)

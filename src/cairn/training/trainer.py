@@ -75,9 +75,16 @@ class TrainConfig:
     parallel: Layout = option(Layout(), "processes under torchrun")
 
     def __post_init__(self) -> None:
-        for name, value in {"dropout": self.dropout, "ema": self.ema, "beta2": self.beta2}.items():
-            if value >= 1:
-                raise UserError(f"{name} must be below 1, got {value}")
+        for name in ("dropout", "ema", "beta2", "momentum"):
+            if getattr(self, name) >= 1:
+                raise UserError(f"{name} must be below 1, got {getattr(self, name)}")
+        for name in ("lr", "matrix_lr", "weight_decay", "clip"):
+            if not math.isfinite(getattr(self, name)):
+                raise UserError(f"{name} must be a finite number; 0 turns it off")
+        if self.final > 1:
+            raise UserError(f"final is a share of the peak rate: at most 1, got {self.final}")
+        if self.seed >= 2**63:
+            raise UserError("seed must be below 2**63")
         if (self.patience or self.keep_best) and not self.evaluate_every:
             raise UserError("patience and keep_best compare evaluations: set evaluate_every")
 
@@ -101,6 +108,8 @@ class Progress:
     weight: float = 0.0
     best: float | None = None  # lowest loss of an evaluation
     worse: int = 0  # evaluations since
+    best_row: dict[str, Any] = field(default_factory=dict)  # its figures
+    last: dict[str, Any] = field(default_factory=dict)  # the newest row of metrics.jsonl
     scale: list[float] = field(default_factory=list)  # of float16
     threads: int = 1  # of the CPU: sums in another order are others in the last bit
 
@@ -118,7 +127,7 @@ class Progress:
 
     def judge(self, loss: float) -> bool:
         """Whether an evaluation is the best so far."""
-        better = self.best is None or loss < self.best
+        better = math.isfinite(loss) and (self.best is None or loss < self.best)
         self.best, self.worse = (loss, 0) if better else (self.best, self.worse + 1)
         return better
 
@@ -142,6 +151,10 @@ def train(
     evaluate gives figures of the model, "valid_loss" among them. Where an average of the weights is kept it is the average
     that is evaluated and that the model becomes at the end. Interrupted, it leaves a checkpoint and raises KeyboardInterrupt.
     """
+    if config.evaluate_every and evaluate is None:
+        raise UserError(
+            f"{title}: nothing is held out to evaluate on: set evaluate_every, patience and keep_best to nothing"
+        )
     world = join(config.parallel, config.device)
     precision = pick_precision(config.precision, world.device)
     keep_freed_memory()
@@ -174,14 +187,13 @@ def train(
             if isinstance(module, Block):  # one compiled block serves all layers; objectives call more than `forward`
                 module.compile()
     records: list[Any] = _records(run, title, model, config, about, progress.step) if world.is_main else []
-    last: dict[str, Any] = {}
     clock = _Clock(progress.tokens)
     with (
         Display(title, config.steps, "steps", shown=world.is_main) as display,
         Interrupt() as interrupt,
         contextlib.closing(checkpoints),
     ):
-        while progress.step < config.steps:
+        while progress.step < config.steps and not _patience_is_out(config, progress):
             began = time.perf_counter()
             step, done = progress.step, progress.step + 1
             seed_step(config.seed, step, world.part.index)
@@ -194,7 +206,7 @@ def train(
                 sums = worker.run(batches, scale.scale / total if total > 0 else 0.0)
                 norm = clip_gradients(trained, (config.clip or math.inf) * scale.scale, world)
                 norm, counts = scale.unscale(trained, norm)
-                if counts and not torch.isfinite(norm):
+                if counts and not torch.isfinite(norm):  # in float16 a large scale may be why: then it does not count
                     raise UserError(_fault(title, run, worker, batches, config, step, world))
                 if watching is not None:
                     watching.gradients(float(norm), config.clip)
@@ -220,8 +232,12 @@ def train(
                     last["layers"] = watching.layers
                 if evaluate is not None and evaluating:
                     last |= _evaluate(worker, average, evaluate)
-                    better = progress.judge(last.get("valid_loss", math.inf))
+                    better = progress.judge(last["valid_loss"])
                     clock.start(progress.tokens)
+                last = {key: _number(value) for key, value in last.items()}
+                progress.last = last
+                if better:
+                    progress.best_row = {"best_step": done} | {k: v for k, v in last.items() if k.startswith("valid_")}
                 for record in records:
                     record.write({"step": done} | last)
                 display.update(done, _note(last))
@@ -232,13 +248,13 @@ def train(
                 checkpoints.save(done, trained, optimizer, average, {"progress": asdict(progress)}, best)
             if interrupted:
                 raise KeyboardInterrupt
-            if config.patience and progress.worse >= config.patience:
-                say(f"{title}: {progress.worse} evaluations without a better one: stopping at step {done}")
-                break
+    if _patience_is_out(config, progress):
+        say(f"{title}: {progress.worse} evaluations without a better one: stopped after step {progress.step}")
     for record in records:
         record.close()
-    if config.keep_best:
-        checkpoints.load_best(trained, optimizer, average)
+    last = progress.last
+    if config.keep_best and checkpoints.load_best(trained, optimizer, average) is not None:
+        last = last | progress.best_row  # the figures of the weights that stay
     if average is not None:
         average.apply()
     worker.finish()
@@ -315,11 +331,23 @@ class _Clock:
         return speed
 
 
+def _number(value: Any) -> Any:
+    """NaN and infinity are no JSON: null stands for them."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _patience_is_out(config: TrainConfig, progress: Progress) -> bool:
+    return bool(config.patience) and progress.worse >= config.patience
+
+
 def _note(row: dict[str, Any]) -> str:
     """What stands beside the bar."""
-    note = f"loss {row['loss']:.3f}"
-    note += f"  valid {row['valid_loss']:.3f}" if "valid_loss" in row else ""
-    note += f"  {row['tokens_per_second']:,.0f} tokens/s"
+    note = "".join(
+        f"{name} {'not finite' if row[key] is None else format(row[key], '.3f')}  "
+        for name, key in (("loss", "loss"), ("valid", "valid_loss"))
+        if key in row
+    )
+    note += f"{row['tokens_per_second']:,.0f} tokens/s"
     note += f"  MFU {row['mfu']:.0%}" if "mfu" in row else ""
     return note + (f"  {row['memory'] / 1e9:.1f} GB" if "memory" in row else "")
 

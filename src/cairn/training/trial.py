@@ -9,6 +9,7 @@ import torch
 from cairn.core.compute import seed_step
 from cairn.models.model import Model
 from cairn.planning.layout import Layout
+from cairn.training import mup
 from cairn.training.fault import Fault, first_not_finite
 from cairn.training.objective import Data, Objective
 from cairn.training.optimizers import build_optimizer
@@ -27,6 +28,8 @@ class Trial:
         self.world = join(Layout(), config.device)
         precision = pick_precision(config.precision, self.world.device)
         self.model = copy.deepcopy(model).to(self.world.device).train()
+        if config.mup_width:
+            mup.scale(self.model, config.mup_width)
         self.data, self.config = data, config
         self._worker = build_worker(self.model, objective, precision, self.world)
         self._optimizer = build_optimizer(self.model, config)

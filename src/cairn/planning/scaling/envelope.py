@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cairn.core.errors import UserError
-from cairn.planning.scaling.bootstrap import run_choices
+from cairn.planning.scaling.bootstrap import Estimate, run_choices
 from cairn.planning.scaling.powerlaw import PowerFit, PowerLaw, line
 from cairn.planning.scaling.runs import Run
 
@@ -31,7 +31,7 @@ class EnvelopeFit:
     parameters: PowerFit
     tokens: PowerFit
 
-    def optimal(self, flops: float):
+    def optimal(self, flops: float) -> tuple[Estimate, Estimate]:
         """Parameters and tokens for a budget, with intervals."""
         return self.parameters.at(flops), self.tokens.at(flops)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cairn.core.errors import UserError
-from cairn.planning.scaling.bootstrap import run_weights
+from cairn.planning.scaling.bootstrap import Estimate, run_weights
 from cairn.planning.scaling.powerlaw import PowerFit, PowerLaw, line
 from cairn.planning.scaling.runs import Run
 
@@ -40,7 +40,7 @@ class IsoFlopFit:
     parameters: PowerFit
     tokens: PowerFit
 
-    def optimal(self, flops: float):
+    def optimal(self, flops: float) -> tuple[Estimate, Estimate]:
         """Parameters and tokens for a budget, with intervals."""
         return self.parameters.at(flops), self.tokens.at(flops)
 
