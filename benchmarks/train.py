@@ -5,8 +5,9 @@
 Three processes train the same GPT-2 shape from random weights with AdamW, clipping and the same rows, and take turns of a
 few steps each, so that a busy machine disturbs all alike. `nanoGPT-style` is a plain loop in the manner of nanoGPT: fused
 attention, one matrix for queries, keys and values, logits of the whole batch, torch's AdamW. `transformers` is
-GPT2LMHeadModel in the manner of its Trainer: the model computes the loss, fused AdamW, a schedule. Ours
-is `cairn.training.train`. "peak" is the most memory a process took above what it held before the model was made.
+GPT2LMHeadModel in the manner of its Trainer: the model computes the loss, fused AdamW, a schedule. Ours is
+`cairn.training.train`. Rows of bf16, all three under autocast, are for CPUs that multiply it. "peak" is the most memory a process
+took above what it held before the model was made.
 """
 
 import statistics
@@ -32,14 +33,9 @@ PEERS = ("ours", "nanoGPT-style loop", "transformers loop")
 class Process:
     """One trainer in a process of its own that works when it is told to."""
 
-    def __init__(self, peer: str, shape: str, threads: int):
-        command = [
-            sys.executable,
-            str(Path(__file__).with_name("train_peers.py")),
-            peer,
-            str(threads),
-            str(STEPS[shape]),
-        ]
+    def __init__(self, peer: str, shape: str, threads: int, precision: str):
+        script = str(Path(__file__).with_name("train_peers.py"))
+        command = [sys.executable, script, peer, precision, str(threads), str(STEPS[shape])]
         self.child = subprocess.Popen(
             [*command, *map(str, SHAPES[shape])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -67,9 +63,9 @@ class Process:
         return line
 
 
-def compare(shape: str, threads: int, turns: int) -> list[Row]:
+def compare(shape: str, threads: int, turns: int, precision: str = "fp32") -> list[Row]:
     _, _, _, _, rows, width = SHAPES[shape]
-    processes = [Process(peer, shape, threads) for peer in PEERS]
+    processes = [Process(peer, shape, threads, precision) for peer in PEERS]
     times: list[list[float]] = [[] for _ in PEERS]
     for _ in range(turns + 1):  # the first turn warms up
         for process, seconds in zip(processes, times):
@@ -78,7 +74,7 @@ def compare(shape: str, threads: int, turns: int) -> list[Row]:
     peak = [process.end() for process in processes]
     out = []
     for peer, theirs, memory in list(zip(PEERS, speed, peak))[1:]:
-        name = f"{shape}, {threads} thread{'s' * (threads > 1)}"
+        name = f"{shape}, {precision}, {threads} thread{'s' * (threads > 1)}"
         out.append(row(name, peer, speed[0], theirs, "tokens/s", GOALS[shape], less_is_better=False))
         goal = 1 / 0.7 if SHAPES[shape][0] > 50_000 and "124M" not in shape else 1.0
         out.append(row(f"{name}, peak", peer, peak[0], memory, "MB", round(goal, 2), less_is_better=True))
@@ -88,13 +84,13 @@ def compare(shape: str, threads: int, turns: int) -> list[Row]:
 def measure(quick: bool) -> list[Row]:
     if quick:
         return compare("1M", 1, 2)
-    threads = torch.get_num_threads()
-    return [
-        row
-        for count in sorted({1, threads})
-        for shape in SHAPES
-        for row in compare(shape, count, 3 if "124M" in shape else 7)
-    ]
+    rows = []
+    for threads in sorted({1, torch.get_num_threads()}):
+        for shape in SHAPES:
+            rows += compare(shape, threads, 3 if "124M" in shape else 7)
+        if torch.cpu._is_avx512_bf16_supported():  # elsewhere it has to be imitated, and is slower
+            rows += compare("1M", threads, 7, "bf16") + compare("14M", threads, 7, "bf16")
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """One trainer of `benchmarks/train.py` in a process of its own: steps when it is told to, then its peak of memory."""
 
+import contextlib
 import math
 import sys
 import tempfile
@@ -38,7 +39,7 @@ class Rows:
         return self.ids[step % 4]
 
 
-def cairn_trainer(rows: Rows, vocabulary: int, dim: int, layers: int, heads: int, width: int) -> None:
+def cairn_trainer(rows: Rows, precision: str, vocabulary: int, dim: int, layers: int, heads: int, width: int) -> None:
     from dataclasses import replace
 
     from cairn.models import Transformer, preset
@@ -77,6 +78,7 @@ def cairn_trainer(rows: Rows, vocabulary: int, dim: int, layers: int, heads: int
         clip=CLIP,
         checkpoint_every=10**6,
         device="cpu",
+        precision=precision,
     )
     model = Transformer(config).initialize(0)
     with tempfile.TemporaryDirectory() as run:
@@ -120,7 +122,7 @@ class PlainBlock(nn.Module):
         return x + self.down(self.activation(self.up(self.norm_2(x))))
 
 
-def plain_trainer(rows: Rows, vocabulary: int, dim: int, layers: int, heads: int, width: int) -> None:
+def plain_trainer(rows: Rows, precision: str, vocabulary: int, dim: int, layers: int, heads: int, width: int) -> None:
     model = PlainGPT(vocabulary, dim, layers, heads, width)
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     groups = [
@@ -130,14 +132,17 @@ def plain_trainer(rows: Rows, vocabulary: int, dim: int, layers: int, heads: int
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=BETAS)
     for step in range(10**6):
         ids = rows(step)
-        loss = model(ids[:, :-1], ids[:, 1:])
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = model(ids[:, :-1], ids[:, 1:])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
 
-def transformers_trainer(rows: Rows, vocabulary: int, dim: int, layers: int, heads: int, width: int) -> None:
+def transformers_trainer(
+    rows: Rows, precision: str, vocabulary: int, dim: int, layers: int, heads: int, width: int
+) -> None:
     import transformers
 
     config = transformers.GPT2Config(
@@ -156,7 +161,8 @@ def transformers_trainer(rows: Rows, vocabulary: int, dim: int, layers: int, hea
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, 50, 10**6)
     for step in range(10**6):
         ids = rows(step)
-        loss = model(input_ids=ids[:, :-1], labels=ids[:, :-1]).loss
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = model(input_ids=ids[:, :-1], labels=ids[:, :-1]).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
@@ -168,13 +174,14 @@ TRAINERS = {"ours": cairn_trainer, "nanoGPT-style loop": plain_trainer, "transfo
 
 
 if __name__ == "__main__":
-    name, threads, steps, vocabulary, dim, layers, heads, count, width = sys.argv[1], *map(int, sys.argv[2:])
+    name, precision = sys.argv[1:3]
+    threads, steps, vocabulary, dim, layers, heads, count, width = map(int, sys.argv[3:])
     torch.set_num_threads(threads)
     if name == "transformers loop":
         import transformers  # noqa: F401 (its import is not the training's memory)
     if name == "ours":
         import cairn.training  # noqa: F401
     before = memory("VmRSS")
-    with __import__("contextlib").suppress(EOFError):
-        TRAINERS[name](Rows(vocabulary, count, width, steps), vocabulary, dim, layers, heads, width)
+    with contextlib.suppress(EOFError):
+        TRAINERS[name](Rows(vocabulary, count, width, steps), precision, vocabulary, dim, layers, heads, width)
     print(math.ceil(memory("VmHWM") - before), flush=True)

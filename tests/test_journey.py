@@ -156,7 +156,9 @@ def test_a_stage_alone_gives_the_same_model(journey, tmp_path):
     out, _, _ = journey
     recipe = json.loads((out / "journey.json").read_text())["recipe"]["sft"]
     lines = [f"{k} = {json.dumps(v)}" for k, v in recipe.items() if k != "train"]
-    lines += ["[train]"] + [f"{k} = {json.dumps(v)}" for k, v in recipe["train"].items()]
+    train = recipe["train"]
+    lines += ["[train]"] + [f"{k} = {json.dumps(v)}" for k, v in train.items() if k != "parallel"]
+    lines += ["[train.parallel]"] + [f"{k} = {json.dumps(v)}" for k, v in train["parallel"].items()]
     (tmp_path / "sft.toml").write_text("\n".join(lines))
     words = ["sft", "--model", out / "continue", "--corpus", out / "corpus", "--out", tmp_path / "mine"]
     words += ["--recipe", tmp_path / "sft.toml", "--threads", "1"]

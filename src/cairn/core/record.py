@@ -18,7 +18,8 @@ class MetricsLog:
     def __init__(self, path: Path | str, resume_step: int = 0):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [row for row in read_metrics(self.path) if row.get("step", 0) <= resume_step] if resume_step else []
+        rows = [row for row in read_metrics(self.path) if isinstance(row, dict)] if resume_step else []
+        kept = [row for row in rows if row.get("step", 0) <= resume_step]
         temporary = self.path.with_name(self.path.name + ".partial")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
         os.replace(temporary, self.path)
@@ -32,16 +33,17 @@ class MetricsLog:
         self._handle.close()
 
 
-def read_metrics(path: Path | str) -> list[dict[str, Any]]:
-    """All complete rows; the half line of a killed process is left out."""
+def read_metrics(path: Path | str) -> list[Any]:
+    """All lines that are JSON: rows, unless something else wrote there. The half line of a killed process is left out, as is
+    whatever cannot be read (bytes that are no text, numbers of thousands of digits, brackets without end)."""
     rows = []
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_bytes().splitlines()
     except FileNotFoundError:
         return []
     for line in lines:
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
     return rows

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 # Exactly these compute what the kernel computes; a subclass, an adapter or a quantized layer need not.
 KNOWN = (
-    Block, Attention, FeedForward, GatedFeedForward, Linear, RMSNorm, nn.LayerNorm, nn.Embedding, nn.ModuleList
+    Block, Attention, FeedForward, GatedFeedForward, Linear, RMSNorm, nn.LayerNorm, nn.Embedding, nn.ModuleList,
+    nn.Dropout,  # only training drops anything
 )  # fmt: skip
 
 

@@ -275,7 +275,8 @@ class Transformer(Model):
         return torch.tanh(self.pooler(hidden_BTD[:, 0]))
 
     def flops_per_token(self, context: int) -> float:
-        """Training FLOPs a token: 6 a weight that multiplies, plus attention's 12 * layers * heads * K * context / 2.
+        """Training FLOPs a token: 6 a weight that multiplies, plus attention's 6 * layers * heads * (K + V) * context of an
+        encoder, half of that where a token sees only what came before it. K, V: size of a key and of a value.
 
         Of a mixture's experts only those count that a token goes to.
         """
@@ -285,8 +286,10 @@ class Transformer(Model):
         if self.config.experts is not None:
             routed = sum(p.numel() for name, p in self.named_parameters() if ".experts." in name and p.ndim >= 2)
             weights -= routed * (1 - self.config.experts.per_token / self.config.experts.count)
-        attention = 6 * self.config.layers * self.config.heads * self.config.head_dim * context
-        return 6.0 * weights + attention
+        latent = self.config.latent
+        sizes = self.config.head_dim + (latent.value_dim if latent else self.config.head_dim)
+        seen = context / 2 if self.config.causal else context
+        return 6.0 * weights + 6 * self.config.layers * self.config.heads * sizes * seen
 
 
 def document_starts(document_BT: torch.Tensor) -> torch.Tensor:

@@ -202,13 +202,13 @@ _PARTS: list[tuple[str, str, float, Callable[[int], float]]] = [
         exact(built(optimizer="sgd"), grouped(torch.optim.SGD, momentum=0.9, nesterov=True)),
     ),
     (
-        "Adafactor: weights after 50 steps, float64",
+        "Adafactor: weights after 50 steps, float64, as torch",
         "torch",
         1e-10,
         exact(_ours(Adafactor, lr=0.05, weight_decay=0.1), torch_adafactor),
     ),
     (
-        "Adafactor: weights after 50 steps, float64",
+        "Adafactor: weights after 50 steps, float64, as transformers",
         "transformers",
         1e-10,
         exact(_ours(Adafactor, lr=0.05), transformers_adafactor),

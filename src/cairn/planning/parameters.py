@@ -163,11 +163,13 @@ class Flops:
 
 def count_flops(config: ModelConfig, context: int) -> Flops:
     """Of a token in rows of `context` tokens: two for each weight it is multiplied by, and attention's scores and sums over
-    the half of the row that a token sees on average. Agrees with `Transformer.flops_per_token`.
+    what a token sees: in an encoder the whole row, else half of it on average. Agrees with `Transformer.flops_per_token`.
 
     Like the literature's 6 N it leaves out norms, activations and the softmax (about a hundredth).
     """
     found = count_parameters(config)
     tied = config.vocab_size * config.dim if config.tie_embeddings and config.head != "none" else 0
     weights = 2.0 * (sum(w.size * w.copies * w.active for w in found.weights if w.multiplies) + tied)
-    return Flops(weights, 2.0 * config.layers * config.heads * config.head_dim * context)
+    sizes = config.head_dim + (config.latent.value_dim if config.latent else config.head_dim)  # of a key and of a value
+    seen = context / 2 if config.causal else context
+    return Flops(weights, 2.0 * config.layers * config.heads * sizes * seen)

@@ -40,7 +40,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "llama-3.1-405b": _LLAMA3 | _size(16384, 126, 128, 53248),
     "qwen2.5-0.5b": _QWEN
     | _size(896, 24, 14, 4864)
-    | {"vocab_size": 151936, "num_key_value_heads": 2, "tie_word_embeddings": True},
+    | {"vocab_size": 151936, "num_key_value_heads": 2, "tie_word_embeddings": True, "max_position_embeddings": 32768},
     "qwen2.5-7b": _QWEN | _size(3584, 28, 28, 18944) | {"num_key_value_heads": 4},
     "mixtral-8x7b": {
         "model_type": "mixtral", "vocab_size": 32000, "max_position_embeddings": 32768, "num_key_value_heads": 8,

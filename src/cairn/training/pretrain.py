@@ -152,6 +152,8 @@ class Source:
     ):
         if (corpus is None) == (not shards):
             raise UserError("give a corpus directory or token shards (--shards), not both")
+        if (tokenizer is not None and model is not None) or (tokenizer is None and model is None and not shards):
+            raise UserError("give a tokenizer directory for a new model, or a model directory to go on with, not both")
         if shards and (config.replay or config.part != "general"):
             raise UserError("part and replay are for a corpus directory: name the shares in --shards")
         if model is not None and config.train.mup_width:
@@ -165,8 +167,6 @@ class Source:
                 raise UserError(
                     f"{self.mixture[0][0]} holds no tokenizer: name the one that made the shards (--tokenizer)"
                 )
-        if (tokenizer is None) == (model is None):
-            raise UserError("give a tokenizer directory for a new model, or a model directory to go on with, not both")
         words = Tokenizer.load(tokenizer if tokenizer is not None else model)  # type: ignore[arg-type]
         self.plain = words  # what the shards were made with
         self.tokenizer = {"causal": lambda t: t, "masked": with_mask, "spans": with_sentinels}[config.objective](words)

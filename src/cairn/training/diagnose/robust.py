@@ -33,7 +33,8 @@ class Slope:
 
 def theil_sen(x: np.ndarray, y: np.ndarray) -> Slope:
     """The median of the slopes of all pairs of points (Theil 1950) with Sen's interval by ranks (Sen 1968), as
-    scipy.stats.theilslopes. Up to 29 % of the points may be anything. Fewer than 4 points have no slope (0, -inf, inf)."""
+    scipy.stats.theilslopes. Up to 29 % of the points may be anything. Fewer than 4 points, or points at one x, have no
+    slope (0, -inf, inf)."""
     x, y = thin(x, MOST), thin(y, MOST)
     n = len(x)
     if n < 4:
@@ -41,6 +42,8 @@ def theil_sen(x: np.ndarray, y: np.ndarray) -> Slope:
     first, second = np.triu_indices(n, 1)
     apart = x[second] != x[first]
     slopes = np.sort((y[second] - y[first])[apart] / (x[second] - x[first])[apart])
+    if not len(slopes):
+        return Slope(0.0, -math.inf, math.inf)
     spread = Z95 * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)  # of Kendall's S when there is no trend
     low = max(round((len(slopes) - spread) / 2), 0)
     high = min(round((len(slopes) + spread) / 2), len(slopes) - 1)
