@@ -55,7 +55,7 @@ SETTING_TRAIN = TrainConfig(
     checkpoint_every=10**6,
 )
 
-# What won over variants of width, depth, rows a step and rates at equal seconds.
+# The journey's: a Llama of about the same size, Muon, a rate that falls to nothing.
 RECIPE = ModelConfig(dim=128, layers=4, heads=4, kv_heads=4, ffn_dim=344, max_positions=CONTEXT)
 RECIPE_TRAIN = TrainConfig(
     optimizer="muon", lr=3e-3, matrix_lr=0.02, schedule="linear", warmup=30, device="cpu", checkpoint_every=10**6

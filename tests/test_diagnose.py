@@ -684,3 +684,58 @@ def test_any_record_is_read_or_refused(tmp_path_factory, rows, facts):
         return
     diagnosis = diagnose(run)
     json.dumps(diagnosis.to_json(), allow_nan=False)
+
+
+# --- broken records
+
+
+def _record(folder, lines):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.jsonl").write_bytes(
+        b"\n".join(x if isinstance(x, bytes) else json.dumps(x).encode() for x in lines)
+    )
+    return folder
+
+
+def test_lines_that_cannot_be_read_are_left_out(tmp_path):
+    long, deep = b'{"step": 1, "loss": ' + b"9" * 5000 + b"}", b"[" * 100_000
+    folder = _record(tmp_path, [b"\xff\xfe\x00\x81", long, deep, {"step": 2, "loss": 3.0}, b'{"step": 3, "lo'])
+    assert read_metrics(folder / "metrics.jsonl") == [{"step": 2, "loss": 3.0}]
+    assert len(read_run(folder).rows) == 1
+
+
+def test_losses_of_zero_and_rows_of_one_step_are_no_accident(tmp_path):
+    zero = [{"step": i, "loss": 0.0, "valid_loss": 0.0} for i in range(1, 31)]
+    assert diagnose(_record(tmp_path / "zero", zero)).verdict == "nothing wrong"
+    one = [{"step": 5, "loss": 3.0 + i / 10} for i in range(30)]
+    assert diagnose(_record(tmp_path / "one", one)).summary()["steps"] == 5
+
+
+@pytest.mark.parametrize("key", ["loss", "grad_norm", "valid_loss"])
+def test_null_in_a_row_is_not_finite(tmp_path, key):
+    rows = [{"step": i, "loss": 3.0, "grad_norm": 1.0, "valid_loss": 3.0} for i in range(1, 10)]
+    rows[4][key] = None
+    found = diagnose(_record(tmp_path / "a", rows))
+    assert next((f.name, f.step) for f in found.findings if f.severity == SEVERE) == ("not finite", 5)
+
+
+def test_a_run_in_the_folder_one_is_in(tmp_path, monkeypatch):
+    folder = _record(tmp_path / "base.run", [{"step": i, "loss": 3.0} for i in range(1, 4)])
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text('{"vocab_size": 64}')
+    monkeypatch.chdir(folder)
+    for name in ("metrics.jsonl", "."):
+        assert read_run(name).fact("vocab_size") == 64
+
+
+def test_tensorboard_and_pictures_have_somewhere_to_come_from_and_go(tmp_path, capsys):
+    pytest.importorskip("tensorboard")
+    (tmp_path / "a.run").mkdir()
+    (tmp_path / "a.run" / "fault.json").write_text('{"step": 3, "phase": "none"}')
+    words = ["diagnose", str(tmp_path / "a"), "--tensorboard", str(tmp_path / "board")]
+    assert main(words) == 2
+    assert "no rows" in capsys.readouterr().err
+    folder = _record(tmp_path / "b", [{"step": 1, "loss": 3.0}])
+    assert main(["diagnose", str(folder), "--picture", str(tmp_path / "nowhere" / "p.svg")]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()

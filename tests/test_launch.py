@@ -545,3 +545,13 @@ def test_the_ray_driver_trains_with_two_workers(corpus, model_directory, tmp_pat
 
     model, _ = cairn.load(tmp_path / "out")
     assert model.config.layers == 2
+
+
+def test_mistakes_in_a_command_are_told_in_one_line(tmp_path, capsys):
+    error = refused(capsys, "accelerate", tmp_path / "job", command=["--nosuch"])
+    assert error.count("\n") == 1
+    assert "--model" in error
+    command = ["cairn", "corpus", "build", "--out", "x", "recipe.toml"]
+    assert "cairn corpus build runs in one process" in refused(
+        capsys, "torchrun", tmp_path / "job", "--gpus", 4, command=command
+    )

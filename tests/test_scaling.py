@@ -558,3 +558,46 @@ def test_a_damaged_record_is_named(swept, tmp_path):
     with pytest.raises(UserError, match="no usable run"):
         read_runs([tmp_path], quarantine=quarantine)
     assert "config.json" in next(iter(quarantine.counts))
+
+
+# --- runs that no law describes
+
+
+def _rows(path, change=lambda row: row, more=()):
+    rows = [
+        change({"parameters": n, "tokens": d, "loss": CHINCHILLA.loss(n, d)}) for n, d, *_ in
+        [(n, d) for n in (1e6, 3e6, 1e7, 3e7) for d in (1e8, 3e8, 1e9)]
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *more]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r | {"loss": 2 + 0.1 * r["parameters"] ** 0.1 + 400 / r["tokens"] ** 0.28}, "parameters"),
+        (lambda r: r | {"loss": 2 + 400 / r["parameters"] ** 0.34}, "tokens"),
+    ],
+)
+def test_a_loss_that_does_not_fall_is_no_law(tmp_path, change, message):
+    runs = read_runs([_rows(tmp_path / "runs.jsonl", change)])
+    with pytest.raises(UserError, match=f"does not fall with the {message}|do not determine"):
+        fit_laws(runs, FitConfig(draws=100))
+
+
+def test_figures_beyond_reason_and_runs_told_twice_are_left_out(tmp_path):
+    more = [
+        {"parameters": 1e300, "tokens": 1e300, "loss": 2.0},
+        {"parameters": 10**400, "tokens": 5, "loss": 2.0},
+        {"parameters": 1e6, "tokens": 1e8, "loss": 2.0, "curve": [[10**400, 1]]},
+    ]
+    path, quarantine = _rows(tmp_path / "runs.jsonl", more=more), Quarantine()
+    assert len(read_runs([path, path], quarantine=quarantine)) == 12
+    assert sum(quarantine.counts.values()) == 12 + 2 * 3
+
+
+def test_a_law_out_of_proportion_is_infinite_and_raises_nothing():
+    law = Surface(1.0, 1e8, 1e-8, 0.01, 0.01)
+    parameters, tokens = law.optimal(1e20)
+    assert parameters == math.inf or tokens == 0
+    assert math.isfinite(law.loss(math.inf, 1e9))

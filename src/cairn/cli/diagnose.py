@@ -11,6 +11,8 @@ RUN is a model directory, its run folder (the same name with .run at the end), o
 import argparse
 from pathlib import Path
 
+from cairn.core.errors import UserError
+
 WRONG = 1
 
 
@@ -28,6 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     from cairn.core.files import write_bytes
     from cairn.training.diagnose import diagnose
 
+    if arguments.picture and not arguments.picture.parent.is_dir():
+        raise UserError(f"--picture {arguments.picture}: there is no folder {arguments.picture.parent}")
     diagnosis = diagnose(arguments.record)
     summary = "  ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in diagnosis.summary().items())
     print(f"{diagnosis.run.path}: {summary}")
@@ -49,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.tensorboard:
         from cairn.training.tensorboard import convert
 
-        ended = (diagnosis.run.path / "metrics.jsonl").stat().st_mtime
+        record = diagnosis.run.path / "metrics.jsonl"
+        ended = (record if record.exists() else diagnosis.run.path).stat().st_mtime
         convert(diagnosis.run.rows, arguments.tensorboard, ended)
     finish(arguments, diagnosis.to_json())
     return WRONG if diagnosis.wrong else 0

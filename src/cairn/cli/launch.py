@@ -12,7 +12,9 @@ Settings of a cluster can stand in a recipe (--recipe cluster.toml) with a table
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path, PurePath
+from typing import NoReturn
 
 from cairn.cli.options import add_json, add_settings, finish, read_settings
 from cairn.core.config import from_dict, read_toml
@@ -46,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         words, layout, run_out = _command(command)
         if layout is None and config.total > 1:
             raise UserError(
-                f"cairn {words[1]} runs in one process, the job starts {config.total}: give --gpus 1 (or --gpus 0)"
+                f"cairn {_name(words[1:])} runs in one process, the job starts {config.total}: give --gpus 1 (or --gpus 0)"
             )
         notes = check_layout(layout, config) if layout else []
     made = TARGETS[target](Job(config, words, layout), config, arguments.out, run_out)
@@ -78,7 +80,7 @@ def _command(command: list[str]) -> tuple[tuple[str, ...], Layout | None, str | 
     from cairn.cli.main import COMMANDS, RESUMABLE, parser_for
 
     words = command[1:] if PurePath(command[0]).name == "cairn" else command
-    name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else " ".join(words[:1])
+    name = _name(words)
     if name not in RESUMABLE:
         known = ", ".join(n for n in COMMANDS if n in RESUMABLE)
         raise UserError(
@@ -89,6 +91,14 @@ def _command(command: list[str]) -> tuple[tuple[str, ...], Layout | None, str | 
     out = getattr(options, "out", None)
     layout = _layout(options) if "--train.parallel.shard" in parser.format_help() else None
     return ("cairn.cli.main", *words), layout, None if out is None else str(out)
+
+
+def _name(words: Sequence[str]) -> str:
+    """The command that the words begin with: of two words (`corpus build`) before the one its first word names."""
+    from cairn.cli.main import COMMANDS
+
+    two = " ".join(words[:2])
+    return two if two in COMMANDS else " ".join(words[:1])
 
 
 def _layout(options: argparse.Namespace) -> Layout:
@@ -107,5 +117,11 @@ def _recipe(command: list[str]) -> tuple[tuple[str, ...], None, str]:
     """The training script for Accelerate and DeepSpeed with its options, which its own parser reads here."""
     from cairn.training.recipes.accelerate_train import make_parser
 
-    options = make_parser().parse_args(command)
+    parser = make_parser()
+    parser.error = _refuse  # one line, as every mistake; argparse prints its usage too
+    options = parser.parse_args(command)
     return (RECIPE_MODULE, *command), None, str(options.out)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise UserError(f"{message}; python -m {RECIPE_MODULE} --help lists the options after --")

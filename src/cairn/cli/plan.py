@@ -21,7 +21,7 @@ MODEL_HELP = "preset, published shape (llama-3.1-8b, ...), .toml or .json file, 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from cairn.cli.options import add_settings
-    from cairn.planning import Training
+    from cairn.planning.settings import Training
 
     parser.add_argument("--model", required=True, metavar="NAME", help=MODEL_HELP)
     add_hardware(parser)

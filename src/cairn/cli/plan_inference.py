@@ -15,7 +15,7 @@ from cairn.cli.plan import MODEL_HELP, add_hardware, amount, size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from cairn.planning import Serving
+    from cairn.planning.settings import Serving
 
     parser.add_argument("--model", required=True, metavar="NAME", help=MODEL_HELP)
     add_hardware(parser)
@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from cairn.planning import Serving, count_parameters, find_device, plan_serving, read_shape
-    from cairn.planning.inference import FORMATS, weight_bytes
+    from cairn.planning.inference import weight_bytes
+    from cairn.planning.settings import FORMATS
 
     config = read_shape(arguments.model)
     device = find_device(arguments.hardware, arguments.price)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from cairn.cli.options import add_json, add_settings, add_threads, finish, print_table, read_settings
-from cairn.core.compute import set_threads
 from cairn.planning.scaling.design import Planned, SweepConfig
 
 BYTES_ALONE = 264  # ids: 256 bytes and 8 special tokens
@@ -43,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from cairn.core.compute import set_threads
     from cairn.corpus import Corpus, CorpusConfig, build_corpus
     from cairn.corpus.build import complete_corpus
     from cairn.corpus.vocabulary import tokenizer_stage

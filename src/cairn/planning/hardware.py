@@ -7,10 +7,12 @@ the name of the card; the runtime's own share is counted in `memory.py`.
 import os
 import time
 from dataclasses import dataclass, replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from cairn.core.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 GIB = 2**30
 T, G = 1e12, 1e9
@@ -108,6 +110,12 @@ def find_device(name: str, price: float | None = None) -> Device:
     return found if price is None else replace(found, price=price)
 
 
+def refuse_unjoined(device: Device, devices: int) -> None:
+    """Raises UserError for several devices that nothing joins."""
+    if devices > 1 and not device.link:
+        raise UserError(f"{device.title} cannot be joined to others here: plan for --devices 1")
+
+
 def match_device(name: str) -> Device | None:
     """The entry of the table that a driver's name of a card stands for: `NVIDIA H100 80GB HBM3` is h100.
 
@@ -131,6 +139,8 @@ def measure_here() -> Device:
 
     Rates are the best of a few products of square matrices, bandwidth that of a copy; devices are not joined.
     """
+    import torch
+
     cuda = torch.cuda.is_available()
     if cuda:
         properties = torch.cuda.get_device_properties(0)
@@ -163,8 +173,10 @@ def _memory() -> float:
         return float(total)
 
 
-def _seconds(function, where: torch.device, runs: int = 5) -> float:
+def _seconds(function, where: "torch.device", runs: int = 5) -> float:
     """The shortest of a few runs, the first left out."""
+    import torch
+
     best = float("inf")
     for run in range(runs + 1):
         start = time.perf_counter()
@@ -176,11 +188,15 @@ def _seconds(function, where: torch.device, runs: int = 5) -> float:
     return best
 
 
-def _product_rate(where: torch.device, dtype: torch.dtype, size: int) -> float:
+def _product_rate(where: "torch.device", dtype: "torch.dtype", size: int) -> float:
+    import torch
+
     a, b = (torch.randn(size, size, device=where).to(dtype) for _ in range(2))
     return 2.0 * size**3 / _seconds(lambda: a @ b, where)
 
 
-def _bandwidth(where: torch.device, size: int) -> float:
+def _bandwidth(where: "torch.device", size: int) -> float:
+    import torch
+
     a, b = (torch.zeros(size, dtype=torch.uint8, device=where) for _ in range(2))
     return 2.0 * size / _seconds(lambda: b.copy_(a), where)  # read once, written once

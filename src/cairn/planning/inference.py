@@ -4,30 +4,19 @@ Reading a prompt is bound by arithmetic, writing by memory: each new token of a 
 the keys and values of its own text.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from cairn.core.config import option
 from cairn.core.errors import UserError
 from cairn.models import ModelConfig
-from cairn.planning.hardware import DEVICES, GIB, Device
+from cairn.planning.hardware import DEVICES, GIB, Device, refuse_unjoined
 from cairn.planning.memory import RUNTIME
 from cairn.planning.parameters import Parameters, Weight, count_flops, count_parameters
+from cairn.planning.settings import FORMATS, LONGEST_DEFAULT, WIDTH, Serving
 
-WIDTH = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
-FORMATS = (*WIDTH, "int8", "int4")
+SHORTEST = 512  # tokens of a text that a refusal still proposes
 GROUP, SCALE = 32, 2.0  # of `cairn quantize`: inputs that share a scale in INT4, bytes of a scale
-
-
-@dataclass(frozen=True)
-class Serving:
-    """What is served how."""
-
-    weights: str = option("bf16", "format of the weights", choices=FORMATS)
-    cache: str = option("bf16", "format of keys and values", choices=tuple(WIDTH))
-    sequences: int = option(8, "texts at the same time", minimum=1)
-    context: int = option(0, "tokens of each, prompt and answer; 0 is the model's longest", minimum=0)
-    devices: int = option(1, "devices that share each matrix (tensor parallel)", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,7 @@ def cache_bytes_per_token(config: ModelConfig, format: str = "bf16") -> float:
 
 def _bounds(config: ModelConfig, device: Device, setting: Serving) -> ServingPlan:
     found = count_parameters(config)
-    context = setting.context or config.max_positions
+    context = setting.context or min(config.max_positions, LONGEST_DEFAULT)
     weights, per_token = weight_bytes(found, setting.weights), cache_bytes_per_token(config, setting.cache)
     per_token *= setting.devices if config.latent else 1  # all heads share one latent vector: each device has it
     runtime = RUNTIME[device.kind] * setting.devices
@@ -131,6 +120,7 @@ def plan_serving(config: ModelConfig, device: Device, setting: Serving) -> Servi
         raise UserError(
             f"--devices {setting.devices} must divide the {config.heads} heads and {config.kv_heads} key/value heads"
         )
+    refuse_unjoined(device, setting.devices)
     plan = _bounds(config, device, setting)
     if plan.fits:
         return plan
@@ -141,20 +131,28 @@ def plan_serving(config: ModelConfig, device: Device, setting: Serving) -> Servi
 
 
 def _helps(config: ModelConfig, device: Device, setting: Serving, plan: ServingPlan) -> Iterator[str]:
+    """Single changes that would do; where there is none on this device, the least of several together."""
+
     def fits(other: Serving, where: Device = device) -> bool:
         return _bounds(config, where, other).fits
 
+    alone = False
     if plan.most_sequences:
+        alone = True
         yield f"--sequences {plan.most_sequences}"
-    for weights in ("bf16", "int8", "int4"):
-        if FORMATS.index(weights) > FORMATS.index(setting.weights) and fits(replace(setting, weights=weights)):
+    for weights in _smaller(setting.weights):
+        if fits(replace(setting, weights=weights)):
+            alone = True
             yield f"--weights {weights}"
             break
-    context = plan.context // 2
-    while context >= 512 and not fits(replace(setting, context=context)):
-        context //= 2
-    if context >= 512:
-        yield f"--context {context}"
+    for context in _halves(plan.context, SHORTEST):
+        if fits(replace(setting, context=context)):
+            alone = True
+            yield f"--context {context}"
+            break
+    together = None if alone else _together(config, device, setting, plan.context)
+    if together is not None:
+        yield together
     if device.link:
         counts = [n for n in (2, 4, 8, 16) if n > setting.devices and not (config.heads % n or config.kv_heads % n)]
         for count in counts:
@@ -165,3 +163,31 @@ def _helps(config: ModelConfig, device: Device, setting: Serving, plan: ServingP
     found = [d.name for d in larger if fits(setting, d) and (setting.devices == 1 or d.link)]
     if found:
         yield f"--hardware {found[0]}"
+
+
+def _together(config: ModelConfig, device: Device, setting: Serving, context: int) -> str | None:
+    """Smaller weights, shorter and fewer texts at once: with the fewest steps down, weights before the others."""
+    steps = itertools.product(
+        enumerate((setting.weights, *_smaller(setting.weights))),
+        enumerate((context, *_halves(context, SHORTEST))),
+        enumerate((setting.sequences, *_halves(setting.sequences, 1))),
+    )
+    for way in sorted(steps, key=lambda way: (sum(down for down, _ in way), -way[0][0])):
+        (_, weights), (_, length), (_, texts) = way
+        other = replace(setting, weights=weights, context=length, sequences=texts)
+        if _bounds(config, device, other).fits:
+            return f"--weights {weights} --context {length} --sequences {texts} together"
+    return None
+
+
+def _smaller(weights: str) -> list[str]:
+    """Formats of fewer bytes, the largest first."""
+    return [form for form in ("bf16", "int8", "int4") if FORMATS.index(form) > FORMATS.index(weights)]
+
+
+def _halves(value: int, least: int) -> list[int]:
+    """value / 2, / 4, ... down to `least`."""
+    found = []
+    while (value := value // 2) >= least:
+        found.append(value)
+    return found

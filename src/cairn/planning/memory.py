@@ -20,9 +20,10 @@ from cairn.planning.optimizers import state_bytes, step_bytes
 from cairn.planning.parameters import Parameters
 from cairn.planning.tape import FULL, HALF
 
-# Bytes of a chunk of logits in float32 (training/losses.py).
+# Bytes of a chunk of logits in float32, and its fewest rows (training/losses.py).
 LOGITS = {"cpu": 8 << 20}
 LOGITS_ELSEWHERE = 256 << 20
+LOGITS_ROWS = 256
 # What torch and its libraries take before any tensor: Python and torch on a CPU, the CUDA context with cuBLAS and NCCL.
 RUNTIME = {"cuda": 1.2 * 2**30, "rocm": 1.5 * 2**30, "mps": 0.5 * 2**30, "cpu": 0.35 * 2**30}
 # Holes between tensors in glibc's heap, as a share of what tensors hold: a tensor aligned to 64 bytes does not fit the hole
@@ -239,7 +240,7 @@ def loss_scratch(found: Parameters, run: Pass) -> float:
     if config.head == "none":
         return 0.0
     matrix = config.vocab_size * config.dim
-    chunk = min(run.tokens, max(16, LOGITS.get(run.kind, LOGITS_ELSEWHERE) // (4 * config.vocab_size)))
+    chunk = min(run.tokens, max(LOGITS_ROWS, LOGITS.get(run.kind, LOGITS_ELSEWHERE) // (4 * config.vocab_size)))
     logits = chunk * config.vocab_size
     several = int(run.tokens > chunk)  # what the chunk before has left is let go of once the next is there
     if run.mixed:

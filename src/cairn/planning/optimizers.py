@@ -5,8 +5,6 @@ from collections import Counter
 
 from cairn.planning.parameters import Parameters, Weight
 
-OPTIMIZERS = ("muon", "adamw", "sgd", "adafactor", "adamw8bit")
-
 MUON_CHUNK = 1 << 22  # values that Muon orthogonalizes at once, or one matrix
 BLOCK, FEW, SHORTEST = 256, 4096, 32  # of 8-bit states: values that share a scale; what stays in float32
 ADAMW = 8.0  # bytes a weight: two moments in float32

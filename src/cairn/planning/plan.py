@@ -7,49 +7,19 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from cairn.core.config import option
 from cairn.core.errors import UserError
 from cairn.models import ModelConfig
 from cairn.planning.budget import TOKENS_A_PARAMETER, family
-from cairn.planning.hardware import DEVICES, GIB, Device
+from cairn.planning.hardware import DEVICES, GIB, Device, refuse_unjoined
 from cairn.planning.layout import Layout
 from cairn.planning.memory import Memory, training_memory
-from cairn.planning.optimizers import OPTIMIZERS
 from cairn.planning.parameters import Parameters, count_parameters
+from cairn.planning.settings import RECOMPUTE, Training
 from cairn.planning.speed import StepTime, step_time
 
-RECOMPUTE = ("none", "selective", "full")
 MOST_DEVICES = 1 << 14
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training run. 0 and auto leave the choice to the plan."""
-
-    devices: int = option(1, "devices", minimum=1)
-    tokens: float = option(0.0, "tokens to train on; 0 is 20 for each parameter", minimum=0)
-    rows: int = option(256, "rows of a step, over all devices", minimum=1)
-    context: int = option(0, "tokens of a row; 0 is the model's longest, 4096 at most", minimum=0)
-    micro_rows: int = option(0, "rows that go through a device at once; 0 is chosen", minimum=0)
-    precision: str = option("auto", "auto: 16 bits where they are fast", choices=("auto", "fp32", "bf16", "fp16"))
-    optimizer: str = option("muon", "optimizer", choices=OPTIMIZERS)
-    recompute: str = option("auto", "what blocks compute again in the backward pass", choices=("auto", *RECOMPUTE))
-    average: bool = option(False, "keep an average of the weights (EMA)")
-    data: int = option(0, "replicas (DDP); 0 is chosen", minimum=0)
-    shard: int = option(0, "processes that share rows and state (FSDP2); 0 is chosen", minimum=0)
-    zero: int = option(
-        0, "what they share: 1 optimizer, 2 and gradients, 3 and weights; 0 is chosen", choices=(0, 1, 2, 3)
-    )
-    tensor: int = option(0, "processes that share each matrix; 0 is chosen", minimum=0)
-    pipeline: int = option(0, "stages of blocks; 0 is chosen", minimum=0)
-    mfu: float = option(0.35, "share of the peak rate that the arithmetic reaches: a guess (tuned runs: 0.3 to 0.55)")
-    reserve: float = option(0.05, "share of a device's memory to leave free, for fragments", minimum=0)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.mfu <= 1:
-            raise UserError(f"mfu is a share of the peak rate, above 0 and at most 1; got {self.mfu}")
-        if self.reserve >= 1:
-            raise UserError(f"reserve is a share of the memory, below 1; got {self.reserve}")
+SIMPLER = 0.02  # time that replicas (DDP) may cost over sharding that the memory does not call for
+SHOWN = 8  # other layouts of a plan
 
 
 @dataclass(frozen=True)
@@ -103,7 +73,11 @@ class TrainingPlan:
         if self.others:
             second = self.others[0]
             slower = second.time.seconds / self.choice.time.seconds - 1
-            told += f"; next is {describe(second)}, {slower:.1%} slower"
+            if slower < -0.0005:
+                told = f"simplest within {SIMPLER:.0%} of the fastest of {self.fitting:,} ways that fit"
+                told += f", of {self.considered:,} considered; {describe(second)} is {-slower:.1%} faster"
+            else:
+                told += f"; next is {describe(second)}, {max(slower, 0.0):.1%} slower"
         return told
 
 
@@ -126,8 +100,7 @@ def settle(config: ModelConfig, device: Device, setting: Training) -> Training:
         raise UserError(f"--devices {setting.devices} is more than the {MOST_DEVICES} that are planned for")
     if setting.tokens == math.inf:
         raise UserError("--tokens must be a finite number")
-    if setting.devices > 1 and not device.link:
-        raise UserError(f"{device.title} cannot be joined to others here: plan for --devices 1")
+    refuse_unjoined(device, setting.devices)
     if setting.micro_rows > setting.rows:
         raise UserError(f"--micro-rows {setting.micro_rows} is more than the {setting.rows} rows of a step")
     precision = device.precision if setting.precision == "auto" else setting.precision
@@ -147,13 +120,17 @@ def plan_training(config: ModelConfig, device: Device, setting: Training) -> Tra
     if not fitting:
         raise UserError(refusal(found, device, setting, ways))
     best = fitting[0]
+    replicas = next((w for w in fitting if w.layout.data == setting.devices), None)
+    if replicas and best.layout.shard > 1 and replicas.time.seconds <= best.time.seconds * (1 + SIMPLER):
+        best = replicas
     others: dict[Layout, Choice] = {}
     for way in fitting:
         if way.layout != best.layout:
             others.setdefault(way.layout, way)
-    return TrainingPlan(
-        config, found, device, setting, best, tuple(others.values())[:8], len(ways), len(fitting)
-    )  # fmt: skip
+    shown = list(others.values())[:SHOWN]
+    if replicas and replicas.layout not in (best.layout, *(way.layout for way in shown)):
+        shown[-1] = others[replicas.layout]  # what everybody knows is compared with, however slow
+    return TrainingPlan(config, found, device, setting, best, tuple(shown), len(ways), len(fitting))
 
 
 def _preference(way: Choice) -> tuple[float, int, float]:

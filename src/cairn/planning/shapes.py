@@ -9,6 +9,7 @@ from cairn.core.files import read_json
 from cairn.models import PRESETS, ModelConfig, preset
 from cairn.models.directory import read_model_config
 from cairn.models.families import read_config
+from cairn.models.families.base import MOST_LAYERS
 
 _GPT2 = {"model_type": "gpt2", "vocab_size": 50257, "n_positions": 1024}
 _LLAMA3 = {
@@ -60,7 +61,15 @@ def read_shape(name: str) -> ModelConfig:
     """The configuration that `name` stands for. No weight is read, and a directory needs none.
 
     name: a preset, a published shape, a .toml or .json file (settings of `ModelConfig`, or a config.json), a directory.
+    Raises UserError for anything else, and for a stack of more than MOST_LAYERS.
     """
+    config = _read(name)
+    if config.layers > MOST_LAYERS:
+        raise UserError(f"--model {name}: {config.layers} layers are more than the {MOST_LAYERS} that are planned for")
+    return config
+
+
+def _read(name: str) -> ModelConfig:
     if name in PRESETS:
         return preset(name)
     if name in PUBLISHED:

@@ -5,6 +5,7 @@ tensor-parallel block sends it waits for, as small micro-batches wait for Python
 (p - 1) of (m + p - 1) micro-batches.
 """
 
+import math
 from dataclasses import dataclass
 
 from cairn.planning.activations import Pass, block_kept
@@ -71,7 +72,7 @@ def step_time(
     peak = device.rate(precision) * layout.size
     rate = peak * mfu
     compute = flops.training * tokens / rate
-    micro_batches = max(1, rows // (micro_rows * layout.rows))
+    micro_batches = max(1, math.ceil(rows / (micro_rows * layout.rows)))
     part = found.total / (layout.tensor * layout.pipeline)  # numbers of one device's part, before sharding
 
     again = _recomputed(found, context, recompute) * tokens / rate

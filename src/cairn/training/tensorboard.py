@@ -61,12 +61,14 @@ def scalars(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
 def convert(rows: Sequence[dict[str, Any]], folder: Path | str, ended: float) -> None:
     """Event files of a run that is over. ended: when, in seconds since 1970; rows lie before it by their "seconds".
 
-    Raises UserError where `folder` holds event files already: the run would be in it twice.
+    Raises UserError where there are no rows, and where `folder` holds event files already: the run would be in it twice.
     """
+    if not rows:
+        raise UserError("the record has no rows, there is nothing to show in TensorBoard")
     if any(Path(folder).glob("events.out.tfevents.*")):
         raise UserError(f"{folder} holds TensorBoard files already; give another folder, or delete them")
     log = EventLog(folder)
-    last = rows[-1].get("seconds", 0.0) if rows else 0.0
+    last = rows[-1].get("seconds", 0.0)
     for row in rows:
         log.write(row, ended - (last - row.get("seconds", last)))
     log.close()

@@ -26,6 +26,7 @@ from cairn.models.dropout import set_dropout
 from cairn.models.model import Model
 from cairn.models.recompute import RECOMPUTE, set_recompute
 from cairn.models.transformer import Block
+from cairn.planning.hardware import match_device
 from cairn.planning.layout import Layout
 from cairn.training import mup
 from cairn.training.averaging import Average
@@ -187,6 +188,7 @@ def train(
             if isinstance(module, Block):  # one compiled block serves all layers; objectives call more than `forward`
                 module.compile()
     records: list[Any] = _records(run, title, model, config, about, progress.step) if world.is_main else []
+    last: dict[str, Any]
     clock = _Clock(progress.tokens)
     with (
         Display(title, config.steps, "steps", shown=world.is_main) as display,
@@ -227,7 +229,7 @@ def train(
                 speed = clock.speed(progress.tokens)
                 last = progress.row() | {"grad_norm": float(norm) if total > 0 else 0.0, "rate": factor}
                 last |= {"tokens": progress.tokens, "tokens_per_second": round(speed, 1)}
-                last |= {"seconds": round(progress.seconds, 3)} | utilisation(model, data.context, speed, world)
+                last |= {"seconds": round(progress.seconds, 3)} | utilisation(model, data.context, speed, precision, world)
                 if watching is not None:
                     last["layers"] = watching.layers
                 if evaluate is not None and evaluating:
@@ -357,17 +359,13 @@ def remove_checkpoints(run: Path) -> None:
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
 
 
-# Dense bf16 peak by vendor data sheets, FLOP/s, for the model FLOP utilisation.
-GPU_PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12, "3090": 71e12}
-
-
-def utilisation(model: Model, context: int, speed: float, world: World) -> dict[str, float]:
+def utilisation(model: Model, context: int, speed: float, precision: str, world: World) -> dict[str, float]:
     """Model FLOPs a second and, where the device's peak is known, their share of it; the most memory taken so far."""
     out: dict[str, float] = {"flops_per_second": round(speed * model.flops_per_token(context))}
     if world.device.type == "cuda":
         out["memory"] = torch.cuda.max_memory_allocated(world.device)
-        name = torch.cuda.get_device_name(world.device)
-        peak = next((p for key, p in GPU_PEAK.items() if key in name), None)
+        device = match_device(torch.cuda.get_device_name(world.device))
+        peak = device.rate(precision) if device is not None else None
         if peak:
             out["mfu"] = round(out["flops_per_second"] / (peak * world.size), 4)
     return out

@@ -34,7 +34,11 @@ class Surface:
     per_pair: float = FLOPS_PER_WEIGHT
 
     def loss(self, parameters: float, tokens: float) -> float:
-        return self.E + self.A / parameters**self.alpha + self.B / tokens**self.beta
+        """Also where a size is 0 or beyond every float, as the optimum of a sample of the bootstrap can be."""
+        with np.errstate(all="ignore"):
+            small = np.exp(np.log(self.A) - self.alpha * np.log(parameters))
+            short = np.exp(np.log(self.B) - self.beta * np.log(tokens))
+        return float(self.E + small + short)
 
     @property
     def exponents(self) -> tuple[float, float]:
@@ -43,11 +47,17 @@ class Surface:
         return self.beta / total, self.alpha / total
 
     def optimal(self, flops: float) -> tuple[float, float]:
-        """The parameters and tokens that this much compute is best spent on (their equation 4)."""
+        """The parameters and tokens that this much compute is best spent on (their equation 4):
+
+        N = G (C / 6)^a,   D = (C / 6)^b / G,   G = (alpha A / (beta B))^(1 / (alpha + beta)),
+
+        where both falling terms lose equally. 0 or infinite where the constants are out of all proportion.
+        """
         a, b = self.exponents
-        scale = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
-        pairs = flops / self.per_pair
-        return scale * pairs**a, pairs**b / scale
+        scale = math.log(self.alpha * self.A / (self.beta * self.B)) / (self.alpha + self.beta)
+        pairs = math.log(flops / self.per_pair)
+        with np.errstate(all="ignore"):
+            return float(np.exp(scale + a * pairs)), float(np.exp(b * pairs - scale))
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,7 @@ def fit_surface(runs: Sequence[Run], *, delta: float = 1e-3, draws: int = 1000, 
     problem = _Problem(np.log(n), np.log(d), np.log(loss), delta)
     theta, cost = problem.solve(problem.starts(), np.ones((1, len(runs))))
     best = theta[np.argmin(cost)]
+    problem.refuse_bounds(best)
     fitted, _ = problem.curve(best[None])
     residuals = problem.target - fitted[0]
     # Each sample, and each run left out, from where the whole fit ended and from the best start of another basin.
@@ -132,6 +143,18 @@ class _Problem:
         least, most = log_loss.min(), log_loss.max()
         self.low = np.array([least - 12, least - 12, least - 7, 0.01, 0.01])
         self.high = np.array([most + 5, most + 5, least, LARGEST, LARGEST])
+
+    def refuse_bounds(self, theta: np.ndarray) -> None:
+        """Raises UserError where a falling term has ended at a bound: then the runs say nothing of it."""
+        near = 1e-3 * (self.high - self.low)
+        for what, term, power in (("parameters", 0, 3), ("tokens", 1, 4)):
+            if theta[term] <= self.low[term] + near[term]:
+                raise UserError(f"the loss does not fall with the {what} in these runs: no law can be fitted to them")
+            if not self.low[power] + near[power] < theta[power] < self.high[power] - near[power]:
+                raise UserError(
+                    f"the runs do not determine {NAMES[power]}, it ends at its bound ({theta[power]:.3g}): the loss hardly "
+                    f"falls with the {what}, or at one place alone; add runs of more sizes and lengths"
+                )
 
     def curve(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         terms = np.stack(

@@ -8,10 +8,13 @@ Adafactor's matrices follow muP from `base_width`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from cairn.core.config import option
 from cairn.core.errors import UserError
-from cairn.models import ModelConfig, Transformer
+
+if TYPE_CHECKING:
+    from cairn.models import ModelConfig
 
 HEAD = 16  # width of a head
 WIDTH_A_LAYER = 32  # a model is about this many times wider than deep
@@ -77,8 +80,10 @@ class Cost:
     measurement: float
 
 
-def shape_of(width: int, vocab_size: int, context: int) -> ModelConfig:
+def shape_of(width: int, vocab_size: int, context: int) -> "ModelConfig":
     """The model of a width: depth in proportion, heads of 16, a gated feed-forward of 8/3, tied embeddings."""
+    from cairn.models import ModelConfig
+
     return ModelConfig(
         vocab_size=vocab_size,
         dim=width,
@@ -92,6 +97,8 @@ def shape_of(width: int, vocab_size: int, context: int) -> ModelConfig:
 
 def all_runs(config: SweepConfig, vocab_size: int, available: int, costs: Mapping[int, Cost]) -> list[Planned]:
     """Each width with each budget or token count, cheapest first. available: tokens of text; none is read twice."""
+    from cairn.models import Transformer
+
     found: dict[str, Planned] = {}
     for width in sorted(set(config.widths)):
         model = Transformer(shape_of(width, vocab_size, config.context))

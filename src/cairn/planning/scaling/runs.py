@@ -7,7 +7,6 @@ Read from model directories with their metrics.jsonl, from the folder of a sweep
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ COUNTS = ("total", "non-embedding")
 SUMMARY = "runs.jsonl"  # of a sweep: a row for each finished run
 FLOPS_PER_WEIGHT = 6.0  # for a token: 2 forward, 4 backward (Kaplan et al. 2020, section 2.1)
 LONGEST_LINE = 16 << 20
+LEAST, MOST = 1e-30, 1e40  # a figure of a run beyond these is a mistake
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,21 @@ def read_runs(paths: Sequence[Path | str], count: str = "total", quarantine: Qua
     if not all(row.get("loss") is not None for row in rows):
         for row in rows:
             row["loss"] = row.get("train_loss") if "train_loss" in row else row.get("loss")
-    runs = []
+    runs: dict[tuple[Any, ...], Run] = {}
     for row in rows:
         try:
-            runs.append(_run(row, count))
+            run = _run(row, count)
         except UserError as error:
             quarantine.add(str(row.get("name", row.get("where", "?"))), str(error))
+            continue
+        same = (run.name, run.parameters, run.tokens, run.loss, run.flops)
+        if same in runs:
+            quarantine.add(run.name, "equal to a run that is there already")
+        runs.setdefault(same, run)
     if not runs:
         places = ", ".join(map(str, paths)) or "the given paths"
         raise UserError(f"no usable run in {places}; left out: {quarantine.summary()}")
-    return runs
+    return list(runs.values())
 
 
 def _run(row: dict[str, Any], count: str) -> Run:
@@ -77,7 +82,7 @@ def _run(row: dict[str, Any], count: str) -> Run:
     curve = row.get("curve") or []
     try:
         points = np.array(curve, dtype=np.float64).reshape(-1, 2)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError("curve is no list of [tokens, loss]") from None
     points = points[np.isfinite(points).all(1) & (points > 0).all(1)]
     points = points[np.argsort(points[:, 0], kind="stable")]
@@ -88,8 +93,8 @@ def _run(row: dict[str, Any], count: str) -> Run:
 
 def _positive(row: dict[str, Any], key: str) -> float:
     value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (value > 0 and math.isfinite(value)):
-        raise UserError(f"{key} is not a number above 0")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not LEAST <= value <= MOST:
+        raise UserError(f"{key} is not a number above 0 (and up to {MOST:g})")
     return float(value)
 
 
@@ -140,7 +145,8 @@ def _directory(path: Path, quarantine: Quarantine) -> list[dict[str, Any]]:
         quarantine.add(str(path), "goes on from another model: its tokens are not all it has seen")
         return []
     beside = path.with_name(path.name + ".run") / "metrics.jsonl"
-    rows = [row for row in read_metrics(beside if beside.exists() else path / "metrics.jsonl") if "loss" in row]
+    lines = read_metrics(beside if beside.exists() else path / "metrics.jsonl")
+    rows = [row for row in lines if isinstance(row, dict) and row.get("loss") is not None]
     metrics = record.get("metrics") or {}
     last = rows[-1] if rows else {}
     matrices = 1 if config.tie_embeddings else 2

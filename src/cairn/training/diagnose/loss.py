@@ -16,17 +16,22 @@ WORTH_GOING_ON = 0.02  # of the loss, that as many steps again would bring at th
 
 
 def not_finite(run: Run) -> list[Finding]:
-    """The fault that the trainer left, or a row whose loss is not a number."""
+    """The fault that the trainer left, or the first row with a loss or a gradient that is not finite."""
     advice = (
         "lower the rate or lengthen the warm-up; in fp16 try bf16; go back to a checkpoint whose weights are finite"
     )
     if run.fault is not None:
         evidence = f"step {run.fault_step}: {run.fault.text}"
         return [Finding("not finite", SEVERE, evidence, advice, run.fault_step, {"where": run.fault.where})]
+    told = {"loss": "the loss", "grad_norm": "the gradient's norm", "valid_loss": "the validation loss"}
+    if run.train.get("precision") == "fp16":
+        del told["grad_norm"]  # a step at too large a scale, which is left out and does no harm
     for row in run.rows:
-        loss = row.get("loss")
-        if isinstance(loss, float) and not np.isfinite(loss):
-            return [Finding("not finite", SEVERE, f"the loss is {loss} at step {row['step']}", advice, row["step"])]
+        for key, name in told.items():
+            value = row.get(key)
+            if isinstance(value, float) and not np.isfinite(value):
+                evidence = f"{name} is not finite at step {row['step']}"
+                return [Finding("not finite", SEVERE, evidence, advice, int(row["step"]))]
     return []
 
 
@@ -94,6 +99,8 @@ def little_learned(run: Run) -> list[Finding]:
     if len(loss) < FEWEST or (run.entropy is not None and run.column("loss")[1][0] < FRESH * run.entropy):
         return []
     first, end = float(loss[0]), level(loss, end=True)
+    if first <= 0:  # no cross-entropy of anything that is to be learned
+        return []
     fall = (first - end) / first
     figures = {"first": first, "end": end, "fall": fall}
     if fall < NOTHING_LEARNED:

@@ -63,7 +63,7 @@ def noisy(run: Run) -> list[Finding]:
         return []
     sigma, slope = noise(loss), theil_sen(steps[half:], loss[half:])
     change = abs(slope.value) * (steps[-1] - steps[half])
-    if sigma < 2 * change or sigma < 0.02 * float(np.median(loss[half:])):
+    if sigma <= 2 * change or sigma < 0.02 * float(np.median(loss[half:])):
         return []
     evidence = f"a row scatters by {sigma:.3f}, the second half changes by {change:.3f}: single rows say nothing"
     return [

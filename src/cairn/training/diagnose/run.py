@@ -92,8 +92,10 @@ def read_run(path: Path | str) -> Run:
     """
     path = Path(path)
     folder = path.parent if path.is_file() else path
+    if folder.name in ("", ".."):  # `.` has no name, and what lies beside the folder is found by its name
+        folder = folder.resolve()
     if not (folder / "metrics.jsonl").exists() and not (folder / "fault.json").exists():
-        folder = folder.with_name(folder.name + ".run")
+        folder = folder.parent / f"{folder.name}.run"
     metrics = path if path.is_file() else folder / "metrics.jsonl"
     lines = read_metrics(metrics)
     rows = [_clean(row) for row in lines if isinstance(row, dict) and _number(row.get("step"))]
@@ -120,8 +122,8 @@ def _fault(path: Path) -> tuple[Fault | None, int]:
 
 
 def _clean(row: dict[str, Any]) -> dict[str, Any]:
-    """What are numbers in the row, a loss that is not finite among them, and in its layers' figures."""
-    numbers = ((key, v) for key, v in row.items() if key != "layers")
+    """What are numbers in the row and in its layers' figures. JSON has no number that is not finite: null stands for it."""
+    numbers = ((key, math.nan if v is None else v) for key, v in row.items() if key != "layers")
     kept: dict[str, Any] = {key: v for key, v in numbers if _number(v) or isinstance(v, float)}
     layers = row.get("layers")
     if isinstance(layers, dict):
@@ -132,7 +134,7 @@ def _clean(row: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of the training and facts: from run.json, which the trainer writes first, then from the model directory."""
-    model = folder.with_name(folder.name.removesuffix(".run"))
+    model = folder.parent / folder.name.removesuffix(".run")
     begun, record = _optional(folder / "run.json") or {}, _optional(model / "cairn.json") or {}
     recipe, ended = _table(record, "recipe"), _table(record, "metrics")
     shape = _table(begun, "model") or _optional(model / "config.json") or {}

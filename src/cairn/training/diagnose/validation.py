@@ -20,7 +20,7 @@ def overfitting(run: Run) -> list[Finding]:
     low = int(valid.argmin())
     best, end = float(valid[low]), float(np.median(valid[-min(3, len(valid) - low) :]))
     rise = end - best
-    if rise <= max(4 * noise(valid), TURN_SHARE * best):
+    if best <= 0 or rise <= max(4 * noise(valid), TURN_SHARE * best):
         return []
     until, since = steps <= at[low], steps >= at[low]
     if until.any() and level(loss, end=True) > float(np.median(loss[until][-3:])) + 4 * noise(loss):
@@ -42,6 +42,8 @@ def leak(run: Run) -> list[Finding]:
         return []
     last = at >= at[-1] / 2  # early, the training loss of a row is a mean over steps in which it fell
     beside = np.array([np.median(loss[np.abs(steps - step).argsort()[:3]]) for step in at[last]])
+    if beside.min() <= 0:
+        return []
     ratio = float(np.median(valid[last] / beside))
     if ratio >= LEAK_SHARE:
         return []
