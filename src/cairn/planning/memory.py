@@ -244,8 +244,11 @@ def loss_scratch(found: Parameters, run: Pass) -> float:
     logits = chunk * config.vocab_size
     several = int(run.tokens > chunk)  # what the chunk before has left is let go of once the next is there
     if run.mixed:
-        # The matrix in 16 bits; logits in 16 bits, in 32, and log-probabilities, or the product of a matrix's gradient.
+        # The matrix in 16 bits; logits in 16 bits, in 32, and log-probabilities, or the product of a matrix's gradient. On a
+        # CPU a kernel turns logits of 32 bits into their gradient in place, which then is rounded to 16.
         forms = (HALF + 2 * FULL + HALF * several) * logits
+        if run.kind == "cpu":
+            forms = (2 * HALF + FULL + HALF * several) * logits + HALF * chunk * config.dim
         return HALF * matrix + max(forms, HALF * matrix + 2 * HALF * logits)
     # On a CPU a kernel turns logits into their gradient in place.
     forms = 1 + several if run.kind == "cpu" and not config.logit_cap else 2 + several
