@@ -72,8 +72,11 @@ class CausalLM:
         self.smoothing = smoothing
 
     def loss(self, model: Any, batch: TokenBatch) -> tuple[torch.Tensor, dict[str, Any]]:
-        hidden_BTD = hidden_states(model, batch)
-        loss = unembed_loss(model.unembed, hidden_BTD.flatten(0, 1), batch.targets_BT.flatten(), self.smoothing)
+        hidden_ND, targets_N = hidden_states(model, batch).flatten(0, 1), batch.targets_BT.flatten()
+        if batch.counted < len(targets_N):  # with a loss mask most positions need no logits
+            counted_N = targets_N != IGNORED
+            hidden_ND, targets_N = hidden_ND[counted_N], targets_N[counted_N]
+        loss = unembed_loss(model.unembed, hidden_ND, targets_N, self.smoothing)
         metrics: dict[str, Any] = {"loss": loss.detach()}
         balance = auxiliary_loss(model)
         if balance is not None:  # the routers of a mixture of experts

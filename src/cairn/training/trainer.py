@@ -229,7 +229,9 @@ def train(
                 speed = clock.speed(progress.tokens)
                 last = progress.row() | {"grad_norm": float(norm) if total > 0 else 0.0, "rate": factor}
                 last |= {"tokens": progress.tokens, "tokens_per_second": round(speed, 1)}
-                last |= {"seconds": round(progress.seconds, 3)} | utilisation(model, data.context, speed, precision, world)
+                last |= {"seconds": round(progress.seconds, 3)} | utilisation(
+                    model, data.context, speed, precision, world
+                )
                 if watching is not None:
                     last["layers"] = watching.layers
                 if evaluate is not None and evaluating:
