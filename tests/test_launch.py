@@ -24,10 +24,10 @@ from cairn.planning.layout import Layout
 
 AWKWARD = 'it\'s a "path"; rm -rf $HOME `id`\nand $(more) \\ 🪨'
 PRETRAIN = ["cairn", "pretrain", "--corpus", AWKWARD, "--tokenizer", "t", "--out", "runs/base"]
-ON_VOLUMES = ["pretrain", "--corpus", "/work/my corpus", "--tokenizer", "/work/t", "--out", "/work/runs/base"]
+ON_VOLUMES = ["pretrain", "--corpus", "/data/my corpus", "--tokenizer", "/data/t", "--out", "/data/runs/base"]
 IMAGE = {
-    "kubernetes": ["--kubernetes.image", "registry/cairn:1", "--kubernetes.volumes", "claim:/work"],
-    "ray": ["--ray.image", "registry/cairn:1", "--ray.volumes", "claim:/work"],
+    "kubernetes": ["--kubernetes.image", "registry/cairn:1", "--kubernetes.volumes", "claim:/data"],
+    "ray": ["--ray.image", "registry/cairn:1", "--ray.volumes", "claim:/data"],
 }
 
 
@@ -416,13 +416,13 @@ def test_a_kubernetes_job_survives_preemption_and_finds_its_first_pod(tmp_path):
 
 
 def test_output_that_would_be_lost_with_its_pod_is_refused(tmp_path, capsys):
-    for out in ("runs/base", "/elsewhere", "/work/../etc", "/workshop"):
+    for out in ("runs/base", "/elsewhere", "/data/../etc", "/database"):
         command = [*ON_VOLUMES[:-1], out]
         assert "lies in no volume" in refused(
             capsys, "kubernetes", tmp_path / "job", *IMAGE["kubernetes"], command=command
         )
     launch(
-        "kubernetes", tmp_path / "job", *IMAGE["kubernetes"], "--folder", "/work", command=[*ON_VOLUMES[:-1], "runs/a"]
+        "kubernetes", tmp_path / "job", *IMAGE["kubernetes"], "--folder", "/data", command=[*ON_VOLUMES[:-1], "runs/a"]
     )
 
 

@@ -287,6 +287,19 @@ def test_state_and_update_of_each_optimizer(optimizer):
     assert sum(state_bytes(w, optimizer) * w.copies for w in found.weights) == held
 
 
+def test_what_the_planner_repeats_is_what_the_trainer_does():
+    """The planner lies below the trainer and does without torch where it is asked for help."""
+    from cairn.models import recompute
+    from cairn.planning import memory
+    from cairn.planning.settings import RECOMPUTE
+    from cairn.training import losses
+
+    assert recompute.RECOMPUTE == RECOMPUTE
+    assert losses.CHUNK_ROWS == memory.LOGITS_ROWS
+    elsewhere = dict.fromkeys(("cuda", "mps"), memory.LOGITS_ELSEWHERE)
+    assert memory.LOGITS | elsewhere == losses.CHUNK_BYTES
+
+
 def test_adafactor_and_muon_take_most_for_the_update():
     found = count_parameters(PRESETS["gpt2-124m"])
     assert step_bytes(found, "adamw") == 0

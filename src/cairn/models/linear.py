@@ -42,7 +42,7 @@ def _plain(x: torch.Tensor, weight: torch.Tensor) -> bool:
         and x.dtype == torch.float32
         and weight.device.type == "cpu"
         and type(x) is torch.Tensor  # not one that only traces shapes
-        and type(weight.data) is torch.Tensor  # nor one divided over processes
+        and type(weight) in (torch.Tensor, nn.Parameter)  # nor one divided over processes
         and weight.is_contiguous()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()

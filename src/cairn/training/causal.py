@@ -8,8 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cairn.models.experts import auxiliary_loss
-from cairn.training.losses import IGNORED, unembed_loss
+from cairn.training.losses import IGNORED, unembed_loss, with_balance
 
 
 @dataclass(frozen=True)
@@ -41,24 +40,20 @@ def make_batch(
 
 
 def target_logprobs(model: Any, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of the counted targets (N,) and the row each belongs to (N,).
-
-    Logits are computed at counted positions alone: with a loss mask most positions need none.
-    """
-    hidden_BTD = hidden_states(model, batch)
-    counted_BT = batch.targets_BT != IGNORED
-    # Choosing rows costs a scatter in the backward pass: not where all are chosen.
-    hidden_ND = hidden_BTD.flatten(0, 1) if batch.counted == counted_BT.numel() else hidden_BTD[counted_BT]
-    logits_NV = model.unembed(hidden_ND).float()
-    logprobs_N = -F.cross_entropy(logits_NV, batch.targets_BT[counted_BT], reduction="none")
-    return logprobs_N, counted_BT.nonzero()[:, 0]
+    """Log-probabilities of the counted targets (N,) and the row each belongs to (N,)."""
+    hidden_ND, targets_N = counted_states(model, batch)
+    logprobs_N = -F.cross_entropy(model.unembed(hidden_ND).float(), targets_N, reduction="none")
+    return logprobs_N, (batch.targets_BT != IGNORED).nonzero()[:, 0]
 
 
-def hidden_states(model: Any, batch: TokenBatch) -> torch.Tensor:
-    """The states (B, T, D) that predict the targets."""
-    if batch.documents_BT is None:
-        return model.hidden(batch.inputs_BT)
-    return model.hidden(batch.inputs_BT, document_BT=batch.documents_BT)
+def counted_states(model: Any, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The states (N, D) that predict the counted targets, and those (N,): with a loss mask most positions need no logits."""
+    documents = {} if batch.documents_BT is None else {"document_BT": batch.documents_BT}
+    hidden_ND, targets_N = model.hidden(batch.inputs_BT, **documents).flatten(0, 1), batch.targets_BT.flatten()
+    if batch.counted == len(targets_N):  # choosing rows costs a scatter in the backward pass: not where all are chosen
+        return hidden_ND, targets_N
+    counted_N = targets_N != IGNORED
+    return hidden_ND[counted_N], targets_N[counted_N]
 
 
 class CausalLM:
@@ -72,14 +67,6 @@ class CausalLM:
         self.smoothing = smoothing
 
     def loss(self, model: Any, batch: TokenBatch) -> tuple[torch.Tensor, dict[str, Any]]:
-        hidden_ND, targets_N = hidden_states(model, batch).flatten(0, 1), batch.targets_BT.flatten()
-        if batch.counted < len(targets_N):  # with a loss mask most positions need no logits
-            counted_N = targets_N != IGNORED
-            hidden_ND, targets_N = hidden_ND[counted_N], targets_N[counted_N]
+        hidden_ND, targets_N = counted_states(model, batch)
         loss = unembed_loss(model.unembed, hidden_ND, targets_N, self.smoothing)
-        metrics: dict[str, Any] = {"loss": loss.detach()}
-        balance = auxiliary_loss(model)
-        if balance is not None:  # the routers of a mixture of experts
-            metrics["balance_loss"] = balance.detach() * batch.counted
-            loss = loss + balance * batch.counted
-        return loss, metrics
+        return with_balance(model, loss, batch.counted)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cairn.models.experts import auxiliary_loss
 from cairn.models.linear import onednn_is_faster, onednn_linear
 from cairn.models.transformer import Unembed
 
@@ -40,6 +41,16 @@ def unembed_loss(
 def _local(tensor: Any) -> Any:
     """Where processes share each matrix, the unembedding is whole in all of them."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def with_balance(model: nn.Module, loss: torch.Tensor, counted: int) -> tuple[torch.Tensor, dict[str, Any]]:
+    """What an objective returns for a summed loss: the routers of a mixture of experts add theirs for each counted target."""
+    metrics: dict[str, Any] = {"loss": loss.detach()}
+    balance = auxiliary_loss(model)
+    if balance is None:
+        return loss, metrics
+    metrics["balance_loss"] = balance.detach() * counted
+    return loss + balance * counted, metrics
 
 
 def linear_cross_entropy(

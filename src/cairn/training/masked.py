@@ -17,9 +17,8 @@ import torch
 from cairn.core.config import option
 from cairn.core.errors import UserError
 from cairn.corpus import TokenShard
-from cairn.models.experts import auxiliary_loss
 from cairn.tokenizers import Tokenizer
-from cairn.training.losses import unembed_loss
+from cairn.training.losses import unembed_loss, with_balance
 from cairn.training.packing import PackedRows
 from cairn.training.rows import PADDING, CutRows, Row, RowData, as_set, documents_of
 from cairn.training.shards import ShardSet
@@ -64,12 +63,7 @@ class MaskedLM:
         hidden_BTD = model.hidden(batch.ids_BT, mask_BT=batch.real_BT, document_BT=batch.documents_BT)
         hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.places_N)
         loss = unembed_loss(model.unembed, hidden_ND, batch.targets_N, self.smoothing)
-        metrics: dict[str, Any] = {"loss": loss.detach()}
-        balance = auxiliary_loss(model)
-        if balance is not None:  # the routers of a mixture of experts
-            metrics["balance_loss"] = balance.detach() * len(batch.targets_N)
-            loss = loss + balance * len(batch.targets_N)
-        return loss, metrics
+        return with_balance(model, loss, len(batch.targets_N))
 
 
 class MaskedData(RowData):

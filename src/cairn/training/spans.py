@@ -20,10 +20,9 @@ import torch
 from cairn.core.config import option
 from cairn.core.errors import UserError
 from cairn.corpus import TokenShard
-from cairn.models.experts import auxiliary_loss
 from cairn.models.seq2seq import EncoderDecoder
 from cairn.tokenizers import Tokenizer
-from cairn.training.losses import IGNORED, unembed_loss
+from cairn.training.losses import IGNORED, unembed_loss, with_balance
 from cairn.training.rows import CutRows, Row, RowData, as_set
 from cairn.training.shards import ShardSet
 from cairn.training.special_tokens import sentinel_ids
@@ -121,12 +120,7 @@ class SpanLM:
         hidden_BTD = model.decoder.hidden(decoder_BT, memory=model.encode(batch.ids_BS))
         targets_N = batch.targets_BT.flatten()
         loss = unembed_loss(model.decoder.unembed, hidden_BTD.flatten(0, 1), targets_N, self.smoothing)
-        metrics: dict[str, Any] = {"loss": loss.detach()}
-        balance = auxiliary_loss(model)
-        if balance is not None:  # the routers of a mixture of experts
-            metrics["balance_loss"] = balance.detach() * batch.counted
-            loss = loss + balance * batch.counted
-        return loss, metrics
+        return with_balance(model, loss, batch.counted)
 
 
 class SpanData(RowData):

@@ -11,7 +11,7 @@ from cairn.core.progress import say
 from cairn.models import read_record, save
 from cairn.tokenizers import Tokenizer
 from cairn.training.parallel import join
-from cairn.training.trainer import FREE, TrainConfig, TrainResult, remove_checkpoints
+from cairn.training.trainer import TrainConfig, TrainResult, decisive, remove_checkpoints
 
 
 def run_folder(out: Path | str) -> Path:
@@ -82,4 +82,4 @@ def _decisive(recipe: dict[str, Any]) -> dict[str, Any]:
     """A recipe without the settings of its training loop that change nothing in the result."""
     if not isinstance(recipe.get("train"), dict):
         return recipe
-    return recipe | {"train": {k: v for k, v in recipe["train"].items() if k not in FREE}}
+    return recipe | {"train": decisive(recipe["train"])}

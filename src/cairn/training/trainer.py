@@ -165,7 +165,7 @@ def train(
     set_dropout(model, config.dropout)
     set_recompute(model, config.recompute)
     seed_all(config.seed)
-    identity = fingerprint([_decisive(config), inputs, to_dict(model.config)])
+    identity = fingerprint([decisive(to_dict(config)), inputs, to_dict(model.config)])
     worker = build_worker(model, objective, precision, world)
     trained = worker.model  # what this process trains: the model, or its part of it
     optimizer = build_optimizer(trained, config)
@@ -188,7 +188,6 @@ def train(
             if isinstance(module, Block):  # one compiled block serves all layers; objectives call more than `forward`
                 module.compile()
     records: list[Any] = _records(run, title, model, config, about, progress.step) if world.is_main else []
-    last: dict[str, Any]
     clock = _Clock(progress.tokens)
     with (
         Display(title, config.steps, "steps", shown=world.is_main) as display,
@@ -225,26 +224,25 @@ def train(
             finished = done == config.steps
             evaluating = evaluate is not None and (finished or _due(done, config.evaluate_every))
             better = False
-            if done == 1 or finished or evaluating or watching is not None or done % config.log_every == 0:
+            if done == 1 or finished or evaluating or watching is not None or _due(done, config.log_every):
                 speed = clock.speed(progress.tokens)
-                last = progress.row() | {"grad_norm": float(norm) if total > 0 else 0.0, "rate": factor}
-                last |= {"tokens": progress.tokens, "tokens_per_second": round(speed, 1)}
-                last |= {"seconds": round(progress.seconds, 3)} | utilisation(
+                row: dict[str, Any] = progress.row() | {"grad_norm": float(norm) if total > 0 else 0.0, "rate": factor}
+                row |= {"tokens": progress.tokens, "tokens_per_second": round(speed, 1)}
+                row |= {"seconds": round(progress.seconds, 3)} | utilisation(
                     model, data.context, speed, precision, world
                 )
                 if watching is not None:
-                    last["layers"] = watching.layers
+                    row["layers"] = watching.layers
                 if evaluate is not None and evaluating:
-                    last |= _evaluate(worker, average, evaluate)
-                    better = progress.judge(last["valid_loss"])
+                    row |= _evaluate(worker, average, evaluate)
+                    better = progress.judge(row["valid_loss"])
                     clock.start(progress.tokens)
-                last = {key: _number(value) for key, value in last.items()}
-                progress.last = last
+                progress.last = row = {key: _number(value) for key, value in row.items()}
                 if better:
-                    progress.best_row = {"best_step": done} | {k: v for k, v in last.items() if k.startswith("valid_")}
+                    progress.best_row = {"best_step": done} | {k: v for k, v in row.items() if k.startswith("valid_")}
                 for record in records:
-                    record.write({"step": done} | last)
-                display.update(done, _note(last))
+                    record.write({"step": done} | row)
+                display.update(done, _note(row))
             interrupted = world.any(interrupt.asked) and not finished
             best = progress.best if better and config.keep_best else None
             if interrupted or best is not None or (_due(done, config.checkpoint_every) and not finished):
@@ -272,8 +270,9 @@ def train(
 FREE = ("log_every", "checkpoint_every", "keep", "watch_every", "tensorboard", "parallel", "recompute", "compile")
 
 
-def _decisive(config: TrainConfig) -> dict[str, Any]:
-    return {key: value for key, value in to_dict(config).items() if key not in FREE}
+def decisive(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of a TrainConfig's values that do."""
+    return {key: value for key, value in settings.items() if key not in FREE}
 
 
 def _due(done: int, every: int) -> bool:

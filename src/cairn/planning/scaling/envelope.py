@@ -22,11 +22,9 @@ SMOOTHING = 0.15  # width of the Gaussian over ln tokens that evens out the loss
 
 @dataclass(frozen=True)
 class EnvelopeFit:
-    """flops (M,), and of the best run at each: parameters, tokens seen, smoothed loss (M,)."""
+    """flops (M,), and the smoothed loss of the best run at each (M,); the laws of N and D."""
 
     flops: np.ndarray
-    best_parameters: np.ndarray
-    best_tokens: np.ndarray
     best_loss: np.ndarray
     parameters: PowerFit
     tokens: PowerFit
@@ -78,9 +76,7 @@ def fit_envelope(runs: Sequence[Run], *, draws: int = 1000, seed: int = 1) -> En
     laws, winner, used = whole[:2], whole[2], whole[3]
     first, second = (PowerFit(laws[i], tuple(sample[i] for sample in kept), len(curved), 2) for i in range(2))
     best = winner[used]
-    return EnvelopeFit(
-        flops[used], sizes[best], flops[used] / per_token[best], np.exp(loss[best, np.flatnonzero(used)]), first, second
-    )
+    return EnvelopeFit(flops[used], np.exp(loss[best, np.flatnonzero(used)]), first, second)
 
 
 def _laws(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Z95 = 1.959963984540054
+from cairn.core.stats import Z95
+
 MOST = 300  # points of which all pairs are compared; a longer curve is thinned to medians of stretches
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution: 1 / the 0.75 quantile
 

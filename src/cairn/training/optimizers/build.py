@@ -7,13 +7,12 @@ import torch
 from torch import nn
 
 from cairn.core.errors import UserError
+from cairn.planning.settings import OPTIMIZERS
 from cairn.training.mup import rate_factor, width_ratio
 from cairn.training.optimizers.adafactor import Adafactor
 from cairn.training.optimizers.adamw8bit import AdamW8bit, block_length
 from cairn.training.optimizers.groups import Member, Role, members
 from cairn.training.optimizers.muon import Muon
-
-OPTIMIZERS = ("muon", "adamw", "sgd", "adafactor", "adamw8bit")
 
 
 class Rates(Protocol):
