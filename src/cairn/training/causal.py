@@ -46,10 +46,16 @@ def target_logprobs(model: Any, batch: TokenBatch) -> tuple[torch.Tensor, torch.
     return logprobs_N, (batch.targets_BT != IGNORED).nonzero()[:, 0]
 
 
+def hidden_states(model: Any, batch: TokenBatch) -> torch.Tensor:
+    """The states (B, T, D) that predict the targets."""
+    if batch.documents_BT is None:
+        return model.hidden(batch.inputs_BT)
+    return model.hidden(batch.inputs_BT, document_BT=batch.documents_BT)
+
+
 def counted_states(model: Any, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """The states (N, D) that predict the counted targets, and those (N,): with a loss mask most positions need no logits."""
-    documents = {} if batch.documents_BT is None else {"document_BT": batch.documents_BT}
-    hidden_ND, targets_N = model.hidden(batch.inputs_BT, **documents).flatten(0, 1), batch.targets_BT.flatten()
+    hidden_ND, targets_N = hidden_states(model, batch).flatten(0, 1), batch.targets_BT.flatten()
     if batch.counted == len(targets_N):  # choosing rows costs a scatter in the backward pass: not where all are chosen
         return hidden_ND, targets_N
     counted_N = targets_N != IGNORED
