@@ -6,8 +6,9 @@ Three processes train the same GPT-2 shape from random weights with AdamW, clipp
 few steps each, so that a busy machine disturbs all alike. `nanoGPT-style` is a plain loop in the manner of nanoGPT: fused
 attention, one matrix for queries, keys and values, logits of the whole batch, torch's AdamW. `transformers` is
 GPT2LMHeadModel in the manner of its Trainer: the model computes the loss, fused AdamW, a schedule. Ours is
-`cairn.training.train`. Rows of bf16, all three under autocast, are for CPUs that multiply it. "peak" is the most memory a process
-took above what it held before the model was made.
+`cairn.training.train`. Rows of fp32 and bf16 compare like with like, all three in that format. Rows of auto are what each
+does when it is told nothing: the loops compute in float32, ours in bfloat16 where the CPU multiplies it (only there are these
+rows). "peak" is the most memory a process took above what it held before the model was made.
 """
 
 import statistics
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import torch
 from measure import Row, main, row
+
+from cairn.core.compute import cpu_multiplies_bf16
 
 # name: vocabulary, width, layers, heads, rows, tokens a row
 SHAPES = {
@@ -88,8 +91,10 @@ def measure(quick: bool) -> list[Row]:
     for threads in sorted({1, torch.get_num_threads()}):
         for shape in SHAPES:
             rows += compare(shape, threads, 3 if "124M" in shape else 7)
-        if torch.cpu._is_avx512_bf16_supported():  # elsewhere it has to be imitated, and is slower
-            rows += compare("1M", threads, 7, "bf16") + compare("14M", threads, 7, "bf16")
+        if cpu_multiplies_bf16():  # elsewhere it has to be imitated, and is slower
+            for precision in ("auto", "bf16"):
+                for shape in ("1M", "14M", "16M, vocabulary 50k"):
+                    rows += compare(shape, threads, 7, precision)
     return rows
 
 

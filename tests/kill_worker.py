@@ -79,7 +79,15 @@ def go(run: Path, settings: dict, kind: str = "", count: int = 0, started: Conne
     if kind == "half":
         halve_files(Countdown(count))
     model = Transformer(preset("pebble")).initialize(3)
-    fixed = {"log_every": 2, "checkpoint_every": 3, "warmup": 3, "dropout": 0.1, "ema": 0.9, "device": "cpu"}
+    fixed = {
+        "log_every": 2,
+        "checkpoint_every": 3,
+        "warmup": 3,
+        "dropout": 0.1,
+        "ema": 0.9,
+        "device": "cpu",
+        "precision": "fp32",
+    }
     config = TrainConfig(**fixed | settings)
     data = SlowData(Countdown(count if kind == "batch" else 0), started)
 

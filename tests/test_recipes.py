@@ -60,6 +60,7 @@ def ours(model_directory, corpus, tmp_path_factory):
         "warmup": c.warmup,
         "log_every": 1,
         "device": "cpu",
+        "precision": "fp32",
     }
     train(model, CausalLM(), data, TrainConfig(optimizer="adamw", **common), run, title="ours", inputs=[])
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

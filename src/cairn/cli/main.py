@@ -14,6 +14,8 @@ from cairn.core.errors import UserError
 
 # command -> (module, what it does). In the order of the way of the data.
 COMMANDS = {
+    "foundations": ("foundations", "list the chapters in NumPy alone, and what each has to show"),
+    "foundations demo": ("foundations_demo", "make a demonstration's pictures and print what it found"),
     "journey": ("journey", "take text through every stage to an assistant and its report"),
     "corpus": ("corpus", "read, split and store a corpus"),
     "corpus build": ("corpus_build", "clean, deduplicate and encode a large corpus by a recipe"),

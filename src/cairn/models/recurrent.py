@@ -63,7 +63,7 @@ def gru_step(x: torch.Tensor, u: torch.Tensor, state: State) -> State:
     H = state[0].shape[-1]
     r, z = torch.sigmoid(x[..., : 2 * H] + u[..., : 2 * H]).chunk(2, dim=-1)
     n = torch.tanh(x[..., 2 * H :] + r * u[..., 2 * H :])
-    return (torch.lerp(n, state[0], z),)
+    return (n + z * (state[0] - n),)  # not torch.lerp: under autocast the state is float32 and n is not
 
 
 # cell -> (gates, tensors of its state, step)

@@ -51,7 +51,7 @@ class Device:
     @property
     def precision(self) -> str:
         """What training uses here by default: 16 bits where products in them are fast, bfloat16 before float16."""
-        if self.kind in ("cpu", "mps"):
+        if self.kind == "mps":
             return "fp32"
         return "bf16" if self.bf16 else "fp16" if self.fp16 else "fp32"
 
@@ -141,6 +141,8 @@ def measure_here() -> Device:
     """
     import torch
 
+    from cairn.core.compute import cpu_multiplies_bf16
+
     cuda = torch.cuda.is_available()
     if cuda:
         properties = torch.cuda.get_device_properties(0)
@@ -153,7 +155,11 @@ def measure_here() -> Device:
             GIB // 4,
         )
     where = torch.device("cuda" if cuda else "cpu")
-    types = {"fp32": torch.float32} | ({"bf16": torch.bfloat16, "fp16": torch.float16} if cuda else {})
+    types = {"fp32": torch.float32}
+    if cuda or cpu_multiplies_bf16():
+        types["bf16"] = torch.bfloat16
+    if cuda:
+        types["fp16"] = torch.float16
     rates = {name: _product_rate(where, dtype, size) for name, dtype in types.items()}
     known = match_device(title) if cuda else None
     watts, price = (known.watts, known.price) if known else (65.0, 0.01)

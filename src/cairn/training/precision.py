@@ -3,17 +3,23 @@
 import torch
 from torch import nn
 
+from cairn.core.compute import cpu_multiplies_bf16
+
 GROWTH_STEPS = 2000  # steps without overflow after which the scale is doubled, as torch.amp.GradScaler does
 FIRST_SCALE = 65536.0
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def pick_precision(name: str, device: torch.device) -> str:
-    """`auto` is bfloat16 on CUDA, else float32: a CPU without AMX gains nothing from 16 bits."""
-    if name == "auto":
-        return "bf16" if device.type == "cuda" else "fp32"
-    return name
+def pick_precision(name: str, model: nn.Module, device: torch.device) -> str:
+    """`auto` is bfloat16 where the hardware multiplies it, else float32: a CPU that has to imitate it gains nothing.
+
+    A model in float64 stays there: whoever made it wants exact sums.
+    """
+    if name != "auto":
+        return name
+    fast = device.type == "cuda" or (device.type == "cpu" and cpu_multiplies_bf16())
+    return "bf16" if fast and all(weight.dtype == torch.float32 for weight in model.parameters()) else "fp32"
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

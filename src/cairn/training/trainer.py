@@ -68,7 +68,9 @@ class TrainConfig:
     watch_every: int = option(0, "steps between statistics of every layer in metrics.jsonl; 0 never", minimum=0)
     tensorboard: bool = option(False, "write TensorBoard event files beside metrics.jsonl")
     device: str = option("auto", "auto, cpu, cuda or mps")
-    precision: str = option("auto", "auto: bf16 on CUDA, else fp32", choices=("auto", "fp32", "bf16", "fp16"))
+    precision: str = option(
+        "auto", "auto: bf16 where the GPU or CPU multiplies it, else fp32", choices=("auto", "fp32", "bf16", "fp16")
+    )
     recompute: str = option(
         "none", "compute blocks again in the backward pass: all but matrix products, or all", choices=RECOMPUTE
     )
@@ -157,7 +159,7 @@ def train(
             f"{title}: nothing is held out to evaluate on: set evaluate_every, patience and keep_best to nothing"
         )
     world = join(config.parallel, config.device)
-    precision = pick_precision(config.precision, world.device)
+    precision = pick_precision(config.precision, model, world.device)
     keep_freed_memory()
     if config.mup_width:
         mup.scale(model, config.mup_width)

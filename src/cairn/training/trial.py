@@ -26,7 +26,7 @@ class Trial:
 
     def __init__(self, model: Model, objective: Objective, data: Data, config: TrainConfig):
         self.world = join(Layout(), config.device)
-        precision = pick_precision(config.precision, self.world.device)
+        precision = pick_precision(config.precision, model, self.world.device)
         self.model = copy.deepcopy(model).to(self.world.device).train()
         if config.mup_width:
             mup.scale(self.model, config.mup_width)
