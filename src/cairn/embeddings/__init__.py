@@ -1,0 +1,16 @@
+"""Word vectors: word2vec, GloVe and fastText, what can be asked of them, and the files others read."""
+
+from cairn.embeddings.config import FastTextConfig, Word2VecConfig
+from cairn.embeddings.fasttext import SubwordVectors, train_fasttext
+from cairn.embeddings.vectors import Neighbour, WordVectors
+from cairn.embeddings.word2vec import train_word2vec
+
+__all__ = [
+    "FastTextConfig",
+    "Neighbour",
+    "SubwordVectors",
+    "Word2VecConfig",
+    "WordVectors",
+    "train_fasttext",
+    "train_word2vec",
+]

@@ -1,0 +1,86 @@
+"""Text from wherever it lies, in blocks of UTF-8 with a sentence on each line.
+
+A source is read once, whatever the number of epochs (see `cairn.embeddings.spool`): a generator will do.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cairn.core.batching import batches
+from cairn.core.errors import UserError
+from cairn.corpus import Corpus, Quarantine
+from cairn.corpus.sources import read_folder
+from cairn.corpus.sources.plan import DOCUMENT_BYTES, SUFFIXES
+from cairn.corpus.sources.reading import Reading
+from cairn.corpus.sources.streams import DECODERS, DamagedError, open_stream
+from cairn.corpus.sources.text import read_text
+
+# A path, or texts (strings; one or more sentences each) and sentences (lists of words), mixed as they come.
+Source = str | Path | Iterable[str | list[str] | tuple[str, ...]]
+
+SENTENCE_END = re.compile(r"[.!?。！？]+(?=\s|$)|\n[ \t]*\n")
+NOT_A_WORD = re.compile(r"[^\w\n]+|_+")
+
+
+def texts(source: Source, quarantine: Quarantine) -> Iterator[str]:
+    """The texts of a source: a file (of any format that `cairn corpus` reads; another ending is read as plain text), a
+    folder of them, a corpus directory (its general training part), or an iterable. What cannot be read is counted.
+    """
+    if not isinstance(source, (str, Path)):
+        yield from map(_text, source)
+        return
+    path = Path(source)
+    if path.is_file() and not _ending(path).endswith(SUFFIXES):
+        yield from _plain_file(path, quarantine)
+    elif (path / "corpus.json").is_file():
+        yield from Corpus(path).texts("general-train")
+    else:
+        yield from (document.text for document in read_folder(path, quarantine))
+
+
+def blocks(source: Source, text: str, quarantine: Quarantine) -> Iterator[bytes]:
+    """The same as UTF-8 with line ends after sentences, about a megabyte at a time. text: `Word2VecConfig.text`."""
+    for batch in batches(texts(source, quarantine)):
+        joined = "\n".join(prose_sentences(one) for one in batch) if text == "prose" else "\n".join(batch)
+        yield (joined + "\n").encode("utf-8", "replace")  # half of a surrogate pair is no text
+
+
+def prose_sentences(text: str) -> str:
+    """Running text as lines of lower-case words.
+
+    >>> prose_sentences("It's a cairn.\\nStones, and\\nsnow_shoes!\\n\\nVersion 3.11")
+    'it s a cairn\\nstones and snow shoes\\n\\nversion 3 11'
+    """
+    cut = SENTENCE_END.sub("\0", text.lower()).replace("\n", " ").replace("\0", "\n")
+    return "\n".join(line.strip() for line in NOT_A_WORD.sub(" ", cut).split("\n"))
+
+
+def _text(item: object) -> str:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, (list, tuple)) and all(isinstance(word, str) for word in item):
+        line = " ".join(item)
+        if len(line.split()) != len(item):
+            odd = next(word for word in item if word.split() != [word])
+            raise UserError(
+                f"the word {odd!r} of a sentence is empty or has a space inside: write it without, as new_york"
+            )
+        return line
+    raise UserError(f"a source gives texts (strings) or sentences (lists of words), not {type(item).__name__}")
+
+
+def _ending(path: Path) -> str:
+    return (path.stem if path.suffix.lower() in DECODERS else path.name).lower()
+
+
+def _plain_file(path: Path, quarantine: Quarantine) -> Iterator[str]:
+    """A file whose ending says nothing, as text8 has none."""
+    reading = Reading(path.name, quarantine, "", DOCUMENT_BYTES)
+    try:
+        with open_stream(path, path.suffix.lower() if path.suffix.lower() in DECODERS else "") as stream:
+            yield from (document.text for document in read_text(stream, reading))
+    except DamagedError as damage:
+        reading.reject("", str(damage))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or 'damaged'}") from None

@@ -1,0 +1,98 @@
+"""What word2vec and fastText share: reading the text into a spool, and the epochs over it.
+
+Workers are threads on one pair of matrices without locks. What a chunk draws at random follows from the seed and the
+chunk's place, not from the worker: with one worker the result is the same bit for bit, and with several it differs only
+by the order in which their steps meet in a row.
+"""
+
+import time
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from cairn.core.batching import in_threads
+from cairn.core.errors import UserError
+from cairn.core.progress import Display, say
+from cairn.corpus import Quarantine
+from cairn.embeddings.config import Word2VecConfig
+from cairn.embeddings.huffman import huffman_paths
+from cairn.embeddings.plain import Bags, Targets
+from cairn.embeddings.sampling import alias_table, keep_probability, noise_probability, thresholds
+from cairn.embeddings.spool import Spool
+from cairn.embeddings.stream import Source, blocks
+from cairn.embeddings.vocabulary import Vocabulary, WordCounter
+
+
+@dataclass(frozen=True)
+class Reading:
+    """rows: int32[distinct], the word's row in the vocabulary for each number of the spool, or -1."""
+
+    vocabulary: Vocabulary
+    rows: np.ndarray
+
+
+def read_words(source: Source, config: Word2VecConfig, spool: Spool, quarantine: Quarantine | None) -> Reading:
+    """The only pass over the source. Raises UserError where it has too few words; says what could not be read."""
+    counter = WordCounter()
+    own = Quarantine()
+    spool.write(blocks(source, config.text, own), counter)
+    if own.counts:
+        say(f"left out: {own.summary()}")
+        if quarantine is not None:
+            quarantine.add_all(own)
+    if not spool.words:
+        raise UserError(f"no words in {_shown(source)}; left out: {own.summary()}")
+    return Reading(*counter.vocabulary(config.min_count))
+
+
+def targets_of(vocabulary: Vocabulary, config: Word2VecConfig) -> Targets:
+    if config.loss == "hierarchical-softmax":
+        return Targets.turned(huffman_paths(vocabulary.counts))
+    noise = alias_table(noise_probability(vocabulary.counts, config.noise_power))
+    return Targets.drawn(noise, config.negative)
+
+
+def initial(rows: int, dim: int, reach: float, seed: int) -> np.ndarray:
+    """float32[rows, dim], even between -reach and reach."""
+    matrix_RD = np.random.default_rng(seed).random((rows, dim), np.float32)
+    matrix_RD -= np.float32(0.5)
+    matrix_RD *= np.float32(2 * reach)
+    return matrix_RD
+
+
+def train(spool: Spool, reading: Reading, bags: Bags, inputs_RD: np.ndarray, config: Word2VecConfig) -> np.ndarray:
+    """All epochs. inputs_RD changes in place; returns the output matrix [O, D], a row a word or a node of the tree."""
+    from cairn.kernels.word2vec import train_chunk
+
+    vocabulary = reading.vocabulary
+    targets = targets_of(vocabulary, config)
+    keep = thresholds(keep_probability(vocabulary.counts, config.sample))
+    outputs_OD = np.zeros((len(vocabulary), config.dim), np.float32)
+    total = config.epochs * spool.words
+
+    def work(job: tuple[int, int]) -> tuple[int, float]:
+        epoch, number = job
+        chunk = spool.chunks[number]
+        done = epoch * spool.words + chunk.before
+        rate = config.rate + (config.final_rate - config.rate) * done / total
+        seed = np.random.SeedSequence([config.seed, epoch, number]).generate_state(1, np.uint64)[0]
+        train_chunk(
+            *(spool.read(chunk), reading.rows, keep, bags, targets, inputs_RD, outputs_OD),
+            *(config.model == "skipgram", config.window, np.float32(rate), seed),
+        )
+        return done, rate
+
+    start = time.monotonic()
+    with Display(config.model, total, "words") as display:
+        for done, rate in in_threads(work, product(range(config.epochs), range(len(spool.chunks))), config.workers):
+            speed = done / max(time.monotonic() - start, 1e-3)
+            display.update(done, f"rate {rate:.4f}  {speed:,.0f} words/s")
+        display.update(total)
+    if not (np.isfinite(inputs_RD).all() and np.isfinite(outputs_OD).all()):
+        raise UserError(f"the vectors grew beyond all bounds at the learning rate {config.rate:g}: give a smaller one")
+    return outputs_OD
+
+
+def _shown(source: Source) -> str:
+    return str(source) if not isinstance(source, (list, tuple)) and hasattr(source, "__fspath__") else "the text"

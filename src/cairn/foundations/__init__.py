@@ -1,0 +1,1 @@
+"""Learning without a framework: NumPy alone, read like a book, each chapter a folder."""

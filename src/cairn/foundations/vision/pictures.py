@@ -1,0 +1,84 @@
+"""What a trained network looks like: how it learned, what its filters are, what it confuses, and where it is wrong.
+
+A number says how often a network is right. The pictures it gets wrong say more: of most of them a person would not be sure.
+
+>>> from tempfile import TemporaryDirectory
+>>> from cairn.foundations.data import load_digits
+>>> from cairn.foundations.vision.train import TrainSettings, train
+>>> result = train(load_digits(), "cnn", TrainSettings(epochs=1))
+>>> with TemporaryDirectory() as folder:
+...     [draw(result, Path(folder) / f"{draw.__name__}.svg").name for draw in (curves, filters, confusion, mistakes)]
+['curves.svg', 'filters.svg', 'confusion.svg', 'mistakes.svg']
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from cairn.foundations import metrics
+from cairn.foundations.network import Conv2d
+from cairn.foundations.picture import new_figure, save
+from cairn.foundations.vision.train import Result
+
+
+def curves(result: Result, path: Path) -> Path:
+    """Loss and accuracy by epoch."""
+    figure, (left, right) = new_figure(columns=2)
+    epochs = [line.epoch + 1 for line in result.history]
+    left.plot(epochs, [line.loss for line in result.history], label="training, augmented, with dropout")
+    left.plot(epochs, [line.validation_loss for line in result.history], label="validation")
+    left.set(title="loss", xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
+    left.legend(frameon=False)
+    right.plot(epochs, [100 * (1 - line.validation_measure) for line in result.history], color="C1")
+    right.set(title="validation pictures that are wrong", xlabel="epoch", ylabel="%", ylim=(0, 15))
+    return save(figure, path)
+
+
+def filters(result: Result, path: Path) -> Path:
+    """The weights of the first convolution: what its units look for. ValueError: the network has none."""
+    first = next((layer for _, layer in result.model.layers() if isinstance(layer, Conv2d)), None)
+    if first is None:
+        raise ValueError("this network has no convolution, and so no filters to show")
+    weight_OCHW = first.weight.data
+    columns = min(8, len(weight_OCHW))
+    figure, axes = new_figure(columns, -(-len(weight_OCHW) // columns), size=(1.0, 1.0))
+    limit = np.abs(weight_OCHW).max()
+    for panel in axes:
+        panel.axis("off")
+    for panel, filter_CHW in zip(axes, weight_OCHW):
+        panel.imshow(filter_CHW.mean(axis=0), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    figure.suptitle("filters of the first layer: red wants ink, blue wants none")
+    return save(figure, path)
+
+
+def confusion(result: Result, path: Path) -> Path:
+    """How often each digit is called what."""
+    classes = np.arange(result.outputs_NC.shape[1])
+    counts_CC = metrics.confusion_matrix(result.split.test_y, result.called_N, classes=classes)
+    figure, (panel,) = new_figure(size=(4.6, 4.4))
+    wrong_CC = np.where(np.eye(len(counts_CC), dtype=bool), 0, counts_CC)
+    panel.imshow(wrong_CC, cmap="Reds", vmin=0, vmax=max(4, wrong_CC.max()))
+    for row, counts in enumerate(counts_CC):
+        for column, count in enumerate(counts):
+            if count:
+                panel.text(column, row, str(count), ha="center", va="center", color="0.5" if row == column else "black")
+    title = f"{int(wrong_CC.sum())} of {result.n} test pictures are wrong"
+    panel.set(title=title, xlabel="called", ylabel="is", xticks=classes, yticks=classes)
+    return save(figure, path)
+
+
+def mistakes(result: Result, path: Path, most: int = 16) -> Path:
+    """The test pictures that are wrong, the most confident ones first."""
+    wrong = np.flatnonzero(result.called_N != result.split.test_y)
+    z_NC = result.outputs_NC - result.outputs_NC.max(axis=1, keepdims=True)
+    sure_N = 1 / np.exp(z_NC).sum(axis=1)
+    shown = wrong[np.argsort(-sure_N[wrong])][:most]
+    columns = min(8, max(len(shown), 4))
+    figure, axes = new_figure(columns, max(1, -(-len(shown) // columns)), size=(1.15, 1.4))
+    for panel in axes:
+        panel.axis("off")
+    for panel, i in zip(axes, shown):
+        panel.imshow(result.split.test_x[i].mean(axis=0), cmap="gray_r", vmin=0, vmax=1)
+        panel.set_title(f"{result.split.test_y[i]} called {result.called_N[i]}\n{100 * sure_N[i]:.0f} % sure", fontsize=8)
+    figure.suptitle(f"{len(shown)} of {len(wrong)} mistakes among {result.n} test pictures")
+    return save(figure, path)

@@ -1,0 +1,18 @@
+"""Attention by hand, recurrent layers and the GPT in NumPy against torch and `transformers`, with more seeds."""
+
+import pytest
+
+from cairn.parity import foundations_sequence as parity
+
+
+@pytest.mark.parametrize("check", parity.CHECKS, ids=lambda check: f"{check.part} ({check.oracle})")
+def test_check(check):
+    pytest.importorskip(check.oracle)
+    assert max(check.run(seed) for seed in range(5)) <= check.tolerance
+
+
+def test_a_wrong_gradient_is_seen(monkeypatch):
+    """The checks can fail: a softmax backward without its average is far away."""
+    monkeypatch.setattr("cairn.foundations.attention.scaled_dot_product.softmax_backward", lambda grad_p, p: grad_p * p)
+    assert parity.masked_attention(0) > 1e-3
+    assert parity.multi_head(0) > 1e-3
