@@ -10,6 +10,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def mlp(sizes: list[int], adam: bool, rng: np.random.Generator) -> tuple[Step, S
     x = rng.normal(size=(BATCH, sizes[0])).astype(np.float32)
     labels = rng.integers(0, sizes[-1], BATCH)
     arrays: Arrays = []
-    for a, b in zip(sizes, sizes[1:]):
+    for a, b in pairwise(sizes):
         arrays += [rng.normal(size=(a, b)) * (2 / a) ** 0.5, np.zeros(b)]
     torch_arrays = [array.T.copy() for array in arrays]  # it keeps a matrix as (out, in)
     torch_x, torch_labels = torch.tensor(x), torch.tensor(labels)

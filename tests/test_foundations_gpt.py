@@ -37,6 +37,8 @@ def test_a_story_keeps_its_order(tmp_path):
     corpus = gpt.read_text(path)
     assert corpus.alphabet.decode([*corpus.training, *corpus.held_out]) == text
     assert 0.05 < len(corpus.held_out) / len(text) < 0.15
+    path.write_text("x" * 500 + "\n", encoding="utf-8")  # no line ends near the cut
+    assert len(gpt.read_text(path).held_out) == 50
 
 
 def test_targets_are_the_characters_that_follow():
@@ -145,13 +147,13 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
 def test_it_learns_a_short_text_by_heart_and_repeats_by_seed():
     text = Alphabet(" abcdefghilmnort").encode("the cat ate the rat and the lion ate the cat " * 3)
     runs = []
-    for seed in (0, 0, 1):
+    for seed, steps in ((0, 120), (0, 11), (0, 11), (1, 11)):
         model = GPT(GPTConfig(16, context=16, width=32, blocks=2, heads=2))
-        config = TrainConfig(steps=120, batch=8, rate=1e-2, warmup=10, seed=seed)
+        config = TrainConfig(steps=steps, batch=8, rate=1e-2, warmup=10, seed=seed)
         runs.append((gpt.train(model, text, 16, config), model.weights["wte.weight"].data))
     assert np.mean(runs[0][0][-5:]) < 0.3
-    assert runs[0][0] == runs[1][0] != runs[2][0]
-    assert np.array_equal(runs[0][1], runs[1][1])
+    assert runs[1][0] == runs[2][0] != runs[3][0]
+    assert np.array_equal(runs[1][1], runs[2][1])
 
 
 def test_only_matrices_decay():
@@ -174,6 +176,7 @@ def test_every_character_is_asked_once_with_half_a_context():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not (SHARED / "names.txt").exists(), reason="the list of 32,032 names is not here")
 def test_names_are_learned_far_better_than_by_counting():
     corpus = gpt.read_names(SHARED / "names.txt")

@@ -16,3 +16,16 @@ def test_a_wrong_gradient_is_seen(monkeypatch):
     monkeypatch.setattr("cairn.foundations.attention.scaled_dot_product.softmax_backward", lambda grad_p, p: grad_p * p)
     assert parity.masked_attention(0) > 1e-3
     assert parity.multi_head(0) > 1e-3
+
+
+def test_a_wrong_gate_and_a_wrong_bend_are_seen(monkeypatch):
+    """One of the gates in another place, or the exact GELU where GPT-2 has the approximate one."""
+    from cairn.foundations.recurrent import cells
+    from cairn.foundations.tensor import gelu
+
+    right = cells._gates
+    monkeypatch.setattr(cells, "_gates", lambda x_BG, count: right(x_BG, count)[::-1])
+    assert parity.recurrent(0, "gru") > 1e-3
+    assert parity.recurrent(0, "lstm") > 1e-3
+    monkeypatch.setattr("cairn.foundations.tensor.gelu", lambda x, approximate: gelu(x))
+    assert parity.gpt2(0) > 1e-6

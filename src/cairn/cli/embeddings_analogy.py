@@ -27,6 +27,6 @@ def run(arguments: argparse.Namespace) -> None:
     check_count(arguments)
     question = arguments.a, arguments.b, arguments.c
     found = answers(open_vectors(arguments.vectors), *question, arguments.count, arguments.method)
-    title = f"{question[0]} is to {question[1]} as {question[2]} is to"
-    print_table(title, ["word", "score"], [[answer.word, f"{answer.similarity:.3f}"] for answer in found])
+    heading = f"{question[0]} is to {question[1]} as {question[2]} is to"
+    print_table("Analogy", [heading, "score"], [[answer.word, f"{answer.similarity:.3f}"] for answer in found])
     finish(arguments, {"question": question, "method": arguments.method, "answers": [a._asdict() for a in found]})

@@ -39,5 +39,5 @@ def run(arguments: argparse.Namespace) -> None:
     vectors = open_vectors(arguments.vectors)
     found = {word: vectors.nearest(word, arguments.count) for word in arguments.word}
     for word, neighbours in found.items():
-        print_table(f"Nearest to {word!r}", ["word", "cosine"], [[n.word, f"{n.similarity:.3f}"] for n in neighbours])
+        print_table("Nearest", [f"to {word}", "cosine"], [[n.word, f"{n.similarity:.3f}"] for n in neighbours])
     finish(arguments, {word: [n._asdict() for n in neighbours] for word, neighbours in found.items()})

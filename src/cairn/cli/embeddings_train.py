@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cairn.cli.options import add_json, add_settings, finish, print_table, read_settings
+from cairn.cli.options import add_json, add_settings, finish, read_settings
 from cairn.core.config import option, to_dict
 from cairn.core.errors import UserError
 from cairn.corpus import Quarantine
@@ -85,9 +85,5 @@ def run(arguments: argparse.Namespace) -> None:
         "quarantine": quarantine.to_dict(),
     }
     vectors.save(arguments.out, result)
-    print_table(
-        f"{arguments.out}: vectors by {arguments.kind}",
-        ["", ""],
-        [["words", f"{len(vectors):,}"], ["dimensions", f"{vectors.dim:,}"], ["seconds", f"{seconds:.1f}"]],
-    )
+    print(f"{arguments.out}: {len(vectors):,} words of {vectors.dim} numbers, by {arguments.kind} in {seconds:.1f} s")
     finish(arguments, {**result, "words": len(vectors), "dimensions": vectors.dim})

@@ -44,6 +44,8 @@ class Word2VecConfig:
     def __post_init__(self) -> None:
         if self.final_rate > self.rate:
             raise UserError(f"final_rate {self.final_rate:g} is above rate {self.rate:g}: the learning rate falls")
+        if self.rate > 1:
+            raise UserError(f"rate must be at most 1, got {self.rate:g}: the vectors would only jump about")
         if self.sample >= 1:
             raise UserError(f"sample must be a share of the text below 1, got {self.sample:g}")
 

@@ -13,6 +13,7 @@ is d/dh divided by the size of the bag, and the step that word2vec.c and fastTex
 Names carry shapes: D dimensions, R rows of inputs, O rows of outputs, V words.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from cairn.embeddings.huffman import Paths
 from cairn.embeddings.sampling import ALWAYS, Alias
 
-LIMIT = 6.0  # a target of which |h . o_t| is as large is left alone, as in word2vec.c
+LIMIT = 6.0  # where |h . o_t| is as large, gensim's word2vec leaves a target alone; fastText takes s for 0 or 1
 
 
 class Bags(NamedTuple):
@@ -99,17 +100,30 @@ def choose(word: int, targets: Targets, random: Random) -> list[tuple[int, int]]
     return chosen
 
 
-def step(bag: list[int], chosen: list[tuple[int, int]], inputs_RD: np.ndarray, outputs_OD: np.ndarray, rate: float):
+def told(score: float, saturate: bool) -> float | None:
+    """s(score), or None for a target that is left alone."""
+    if -LIMIT < score < LIMIT:
+        return 1 / (1 + math.exp(-score))
+    return float(score > 0) if saturate else None
+
+
+def step(
+    bag: list[int],
+    chosen: list[tuple[int, int]],
+    inputs_RD: np.ndarray,
+    outputs_OD: np.ndarray,
+    rate: float,
+    saturate: bool = False,
+) -> None:
     """One step: the mean of the rows in `bag` is brought nearer to what each target should be told. In place."""
     hidden_D = inputs_RD[bag].mean(0)
     change_D = np.zeros_like(hidden_D)
     for row, label in chosen:
-        score = hidden_D @ outputs_OD[row]
-        if not -LIMIT < score < LIMIT:
-            continue
-        error = label - 1 / (1 + np.exp(-score))
-        change_D += rate * error * outputs_OD[row]
-        outputs_OD[row] += rate * error * hidden_D
+        probability = told(float(hidden_D @ outputs_OD[row]), saturate)
+        if probability is not None:
+            move = rate * (label - probability)
+            change_D += move * outputs_OD[row]
+            outputs_OD[row] += move * hidden_D
     for row in bag:  # a row that is there twice moves twice
         inputs_RD[row] += change_D
 
@@ -123,6 +137,7 @@ def train_chunk(
     inputs_RD: np.ndarray,
     outputs_OD: np.ndarray,
     skipgram: bool,
+    saturate: bool,
     window: int,
     rate: float,
     seed: int,
@@ -150,10 +165,10 @@ def train_chunk(
             neighbours = sentence[max(i - reach, 0) : i] + sentence[i + 1 : i + reach + 1]
             if skipgram:
                 for chosen in [choose(neighbour, targets, random) for neighbour in neighbours]:
-                    step(bag(word), chosen, inputs_RD, outputs_OD, rate)
+                    step(bag(word), chosen, inputs_RD, outputs_OD, rate, saturate)
             elif neighbours:
                 together = [row for neighbour in neighbours for row in bag(neighbour)]
-                step(together, choose(word, targets, random), inputs_RD, outputs_OD, rate)
+                step(together, choose(word, targets, random), inputs_RD, outputs_OD, rate, saturate)
         trained += len(sentence)
         sentence = []
     return trained

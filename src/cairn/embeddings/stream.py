@@ -19,7 +19,7 @@ from cairn.corpus.sources.text import read_text
 # A path, or texts (strings; one or more sentences each) and sentences (lists of words), mixed as they come.
 Source = str | Path | Iterable[str | list[str] | tuple[str, ...]]
 
-SENTENCE_END = re.compile(r"[.!?。！？]+(?=\s|$)|\n[ \t]*\n")
+SENTENCE_END = re.compile(r"(?:[.!?。！？]+(?=\s|$)|\n[ \t]*(?=\n))\s*")
 NOT_A_WORD = re.compile(r"[^\w\n]+|_+")
 
 
@@ -50,7 +50,7 @@ def prose_sentences(text: str) -> str:
     """Running text as lines of lower-case words.
 
     >>> prose_sentences("It's a cairn.\\nStones, and\\nsnow_shoes!\\n\\nVersion 3.11")
-    'it s a cairn\\nstones and snow shoes\\n\\nversion 3 11'
+    'it s a cairn\\nstones and snow shoes\\nversion 3 11'
     """
     cut = SENTENCE_END.sub("\0", text.lower()).replace("\n", " ").replace("\0", "\n")
     return "\n".join(line.strip() for line in NOT_A_WORD.sub(" ", cut).split("\n"))
@@ -61,7 +61,7 @@ def _text(item: object) -> str:
         return item
     if isinstance(item, (list, tuple)) and all(isinstance(word, str) for word in item):
         line = " ".join(item)
-        if len(line.split()) != len(item):
+        if line.split() != list(item):
             odd = next(word for word in item if word.split() != [word])
             raise UserError(
                 f"the word {odd!r} of a sentence is empty or has a space inside: write it without, as new_york"

@@ -80,7 +80,7 @@ def _parse(number: int, lines: Sequence[bytes], layout: Layout, faults: Faults) 
     if rows_ND is None:
         rows_ND = np.full((len(rests), layout.dim), np.nan, np.float32)
         for row, rest in zip(rows_ND, rests):
-            row[:] = _careful(rest, layout.dim)
+            row[:] = _careful(rest)
     good = np.all(np.isfinite(rows_ND), axis=1)
     if not good.all():
         for i in np.flatnonzero(~good):
@@ -122,13 +122,13 @@ def _numbers(rests: Sequence[bytes], dim: int) -> np.ndarray | None:
     return rows_ND if len(rows_ND) == len(rests) else None
 
 
-def _careful(rest: bytes, dim: int) -> np.ndarray:
+def _careful(rest: bytes) -> np.ndarray:
     """The numbers of one line as Python reads them; NaN where they are none."""
     try:
         with np.errstate(over="ignore"):
             return np.array([float(field) for field in rest.split(b" ")], np.float64).astype(np.float32)
     except ValueError:
-        return np.full(dim, np.nan, np.float32)
+        return np.full(1, np.nan, np.float32)
 
 
 def write_rows(file: BinaryIO, words: Sequence[bytes], rows_VD: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from cairn.core.batching import in_threads
 from cairn.core.errors import UserError
 from cairn.core.progress import Display, say
 from cairn.corpus import Quarantine
-from cairn.embeddings.config import Word2VecConfig
+from cairn.embeddings.config import FastTextConfig, Word2VecConfig
 from cairn.embeddings.huffman import huffman_paths
 from cairn.embeddings.plain import Bags, Targets
 from cairn.embeddings.sampling import alias_table, keep_probability, noise_probability, thresholds
@@ -69,6 +69,7 @@ def train(spool: Spool, reading: Reading, bags: Bags, inputs_RD: np.ndarray, con
     targets = targets_of(vocabulary, config)
     keep = thresholds(keep_probability(vocabulary.counts, config.sample))
     outputs_OD = np.zeros((len(vocabulary), config.dim), np.float32)
+    saturate = isinstance(config, FastTextConfig)  # see `plain.LIMIT`
     total = config.epochs * spool.words
 
     def work(job: tuple[int, int]) -> tuple[int, float]:
@@ -79,7 +80,7 @@ def train(spool: Spool, reading: Reading, bags: Bags, inputs_RD: np.ndarray, con
         seed = np.random.SeedSequence([config.seed, epoch, number]).generate_state(1, np.uint64)[0]
         train_chunk(
             *(spool.read(chunk), reading.rows, keep, bags, targets, inputs_RD, outputs_OD),
-            *(config.model == "skipgram", config.window, np.float32(rate), seed),
+            *(config.model == "skipgram", saturate, config.window, np.float32(rate), seed),
         )
         return done, rate
 
@@ -89,8 +90,6 @@ def train(spool: Spool, reading: Reading, bags: Bags, inputs_RD: np.ndarray, con
             speed = done / max(time.monotonic() - start, 1e-3)
             display.update(done, f"rate {rate:.4f}  {speed:,.0f} words/s")
         display.update(total)
-    if not (np.isfinite(inputs_RD).all() and np.isfinite(outputs_OD).all()):
-        raise UserError(f"the vectors grew beyond all bounds at the learning rate {config.rate:g}: give a smaller one")
     return outputs_OD
 
 

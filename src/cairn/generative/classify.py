@@ -3,6 +3,7 @@
 Shapes: B pictures of a batch, N of the test, L classes.
 """
 
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ class VisionConfig:
     move: int = option(3, "pixels by which a picture is moved, at most", minimum=0)
     smoothing: float = option(0.1, "share of a label's probability that goes to all classes", minimum=0)
     validation: float = option(0.02, "share of the training pictures that is held out", minimum=0)
-    train: TrainConfig = option(TrainConfig(schedule="linear"), "the training loop")
+    train: TrainConfig = option(TrainConfig(steps=1200, matrix_lr=0.05), "the training loop")
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
@@ -72,7 +73,7 @@ def predict(model: ImageClassifier, pixels_NCHW: np.ndarray) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-def test_classifier(model: ImageClassifier, pictures: Pictures) -> dict[str, Any]:
+def score_classifier(model: ImageClassifier, pictures: Pictures) -> dict[str, Any]:
     """Accuracy with chance, n and interval; log-loss, calibration and the confusion matrix."""
     model.eval()
     probability_NL = predict(model, pictures.pixels).astype(np.float64)
@@ -104,6 +105,7 @@ def train_classifier(config: VisionConfig, pictures: PictureSet, out: Path | str
     if complete(out, identity):
         say(f"{STAGE}: {out} is complete")
         return read_record(out)
+    world.barrier()  # all have looked before one writes
     began = time.perf_counter()
     mean, deviation = colours(rest.pixels)
     shape = CnnConfig(config.width, rest.pixels.shape[2], pictures.classes, tuple(mean), tuple(deviation))
@@ -113,7 +115,7 @@ def train_classifier(config: VisionConfig, pictures: PictureSet, out: Path | str
     )
 
     def evaluate(model: ImageClassifier) -> dict[str, float]:
-        tested = test_classifier(model, held)
+        tested = score_classifier(model, held)
         return {"valid_loss": tested["log_loss"], "valid_accuracy": tested["accuracy"]}
 
     result = train(
@@ -126,7 +128,7 @@ def train_classifier(config: VisionConfig, pictures: PictureSet, out: Path | str
         inputs=[recipe | {"train": None}, inputs],
         evaluate=evaluate,
     )
-    tested = test_classifier(model, pictures.test)
+    tested = score_classifier(model, pictures.test)
     record = {
         "stage": STAGE,
         "identity": identity,
@@ -147,6 +149,4 @@ def train_classifier(config: VisionConfig, pictures: PictureSet, out: Path | str
 
 
 def _fingerprint(pictures: Pictures) -> str:
-    import hashlib
-
     return hashlib.sha256(pictures.pixels.tobytes() + pictures.labels.tobytes()).hexdigest()[:16]

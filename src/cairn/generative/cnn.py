@@ -33,7 +33,9 @@ class CnnConfig:
     width: int = option(32, "channels of the first stage; the others have 2 and 4 times as many", minimum=1)
     size: int = option(32, "height and width of a picture", minimum=2**STAGES)
     classes: tuple[str, ...] = option((), "names of the classes, in the order of the logits")
-    mean: tuple[float, ...] = option((127.5, 127.5, 127.5), "mean of each channel over the training pictures, of 0 to 255")
+    mean: tuple[float, ...] = option(
+        (127.5, 127.5, 127.5), "mean of each channel over the training pictures, of 0 to 255"
+    )
     deviation: tuple[float, ...] = option((64.0, 64.0, 64.0), "and its standard deviation")
 
     def __post_init__(self) -> None:
@@ -116,7 +118,9 @@ class ImageClassifier(Model):
 
     def forward(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
         shape, device = (1, -1, 1, 1), pixels_BCHW.device
-        mean, deviation = (torch.tensor(v, device=device).view(shape) for v in (self.config.mean, self.config.deviation))
+        mean, deviation = (
+            torch.tensor(v, device=device).view(shape) for v in (self.config.mean, self.config.deviation)
+        )
         dtype = self.unembed.weight.dtype
         x_BCHW = ((pixels_BCHW - mean) / deviation).to(dtype, memory_format=torch.channels_last)
         for block in self.blocks:

@@ -23,7 +23,7 @@ RELAXED = {"reassoc", "contract", "nsz", "arcp"}
 _INNER: dict[str, Any] = {"nogil": True, "fastmath": RELAXED, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _inner: Any = functools.partial(njit, **_INNER)
 
-LIMIT = np.float32(6)  # where the logistic function is taken for 0 or 1, and nothing is learned
+LIMIT = np.float32(6)
 CELLS = 1024
 _ends = 1 / (1 + np.exp(-np.linspace(-6, 6, CELLS + 1)))
 # Straight lines between 1,025 points are within 2e-6 of the function; exp took half as long as all the rest.
@@ -94,7 +94,7 @@ def _choose(word, targets, ids, labels, at, outputs_OD, state):
 
 
 @_inner
-def _learn(hidden_D, outputs_OD, ids, labels, start, end, rate, change_D):
+def _learn(hidden_D, outputs_OD, ids, labels, start, end, saturate, rate, change_D):
     """Move the targets' rows towards (label 1) or from (0) the hidden vector; change_D: how it should move itself."""
     dim = hidden_D.shape[0]
     for d in range(dim):
@@ -104,11 +104,14 @@ def _learn(hidden_D, outputs_OD, ids, labels, start, end, rate, change_D):
         score = np.float32(0)
         for d in range(dim):
             score += hidden_D[d] * outputs_OD[row, d]
-        if not (-LIMIT < score < LIMIT):
+        if -LIMIT < score < LIMIT:
+            place = (score + LIMIT) * np.float32(CELLS / 12)
+            cell = min(np.int64(place), CELLS - 1)
+            told = SIGMOID[cell] + SLOPE[cell] * (place - np.float32(cell))
+        elif saturate:
+            told = np.float32(1) if score > 0 else np.float32(0)
+        else:
             continue
-        place = (score + LIMIT) * np.float32(CELLS / 12)
-        cell = min(np.int64(place), CELLS - 1)
-        told = SIGMOID[cell] + SLOPE[cell] * (place - np.float32(cell))
         step = rate * (np.float32(labels[k]) - told)
         for d in range(dim):
             weight = outputs_OD[row, d]
@@ -148,7 +151,7 @@ def _mean(sum_D, count):
 
 
 @_inner
-def _skipgram(words, i, low, high, bags, targets, inputs_RD, outputs_OD, rate, state, work):
+def _skipgram(words, i, low, high, bags, targets, inputs_RD, outputs_OD, saturate, rate, state, work):
     """The word at i tells each word from low to high but itself.
 
     Its bag is read and written once: after each neighbour the mean moves by the change times `gain`, and at the end the
@@ -167,7 +170,7 @@ def _skipgram(words, i, low, high, bags, targets, inputs_RD, outputs_OD, rate, s
     at = 0
     for j in range(low, high):
         if j != i:
-            _learn(hidden_D, outputs_OD, ids, labels, at, ends[j - low], rate, change_D)
+            _learn(hidden_D, outputs_OD, ids, labels, at, ends[j - low], saturate, rate, change_D)
             at = ends[j - low]
             for d in range(hidden_D.shape[0]):
                 hidden_D[d] += gain * change_D[d]
@@ -176,7 +179,7 @@ def _skipgram(words, i, low, high, bags, targets, inputs_RD, outputs_OD, rate, s
 
 
 @_inner
-def _cbow(words, i, low, high, bags, targets, inputs_RD, outputs_OD, rate, state, work):
+def _cbow(words, i, low, high, bags, targets, inputs_RD, outputs_OD, saturate, rate, state, work):
     """The mean of all bags from low to high, but for the word at i itself, tells that word."""
     ids, labels, _, hidden_D, change_D, _ = work
     end = _choose(words[i], targets, ids, labels, 0, outputs_OD, state)
@@ -186,18 +189,19 @@ def _cbow(words, i, low, high, bags, targets, inputs_RD, outputs_OD, rate, state
         if j != i:
             count += _add_bag(words[j], bags, inputs_RD, hidden_D)
     _mean(hidden_D, count)
-    _learn(hidden_D, outputs_OD, ids, labels, 0, end, rate, change_D)
+    _learn(hidden_D, outputs_OD, ids, labels, 0, end, saturate, rate, change_D)
     for j in range(low, high):
         if j != i:
             _move_bag(words[j], bags, inputs_RD, change_D)
 
 
 @kernel(fastmath=RELAXED)
-def train_chunk(numbers, rows, keep, bags, targets, inputs_RD, outputs_OD, skipgram, window, rate, seed):
+def train_chunk(numbers, rows, keep, bags, targets, inputs_RD, outputs_OD, skipgram, saturate, window, rate, seed):
     """Train on the sentences of a chunk. The matrices (float32) change in place; returns the words trained on.
 
     numbers: int32, a number for each word and a negative one after each sentence; rows: int32, the word v of a number, or
-    -1 where it is ignored; keep: uint32[V], see `cairn.embeddings.sampling.thresholds`; rate: float32; seed: uint64.
+    -1 where it is ignored; keep: uint32[V], see `cairn.embeddings.sampling.thresholds`; skipgram, saturate: bool; rate:
+    float32; seed: uint64.
     """
     state = np.array([seed], np.uint64)
     dim = inputs_RD.shape[1]
@@ -227,9 +231,9 @@ def train_chunk(numbers, rows, keep, bags, targets, inputs_RD, outputs_OD, skipg
             low, high = max(i - reach, 0), min(i + reach + 1, length)
             if high - low > 1:
                 if skipgram:
-                    _skipgram(words, i, low, high, bags, targets, inputs_RD, outputs_OD, rate, state, work)
+                    _skipgram(words, i, low, high, bags, targets, inputs_RD, outputs_OD, saturate, rate, state, work)
                 else:
-                    _cbow(words, i, low, high, bags, targets, inputs_RD, outputs_OD, rate, state, work)
+                    _cbow(words, i, low, high, bags, targets, inputs_RD, outputs_OD, saturate, rate, state, work)
         trained += length
         length = 0
     return trained

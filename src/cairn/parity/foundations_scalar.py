@@ -55,8 +55,8 @@ def softplus(x: Any) -> Any:
 
 # Each keeps its arguments where the operation is smooth and of moderate size, whatever it is given.
 GROWTH: dict[str, Callable[[Any, Any], Any]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
+    "+": lambda a, b: (a + b) * 0.5,
+    "-": lambda a, b: 0.5 * (a - b),
     "*": lambda a, b: a * b.tanh(),
     "/": lambda a, b: a / (b * b + 1.0),
     "**": lambda a, b: a.sigmoid() ** b.tanh(),

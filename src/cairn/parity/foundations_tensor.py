@@ -191,12 +191,10 @@ def masked(kind: str) -> tuple[Callable[..., Any], Callable[..., Any], Draw]:
     )
 
 
-def written_norm(x: Any, axes: Any, w: Any, b: Any, eps: float) -> Any:
+def written_norm(x: Any, axes: Any, eps: float) -> Any:
     """Normalization in torch as a formula. The kernels of F.layer_norm and F.batch_norm give wrong third derivatives
     (2.13): those of this formula are others, and agree with finite differences."""
-    y = (x - x.mean(axes, True)) / torch.sqrt(x.var(axes, correction=0, keepdim=True) + eps)
-    shape = [1 if axis in axes else -1 for axis in range(x.ndim)] if len(axes) > 1 or axes == [0] else [-1]
-    return y * w.reshape(shape) + b.reshape(shape)
+    return (x - x.mean(axes, True)) / torch.sqrt(x.var(axes, correction=0, keepdim=True) + eps)
 
 
 def batch_norm(axes: int, training: bool, written: bool = False) -> tuple[Callable[..., Any], Callable[..., Any], Draw]:
@@ -215,7 +213,10 @@ def batch_norm(axes: int, training: bool, written: bool = False) -> tuple[Callab
         state = tuple(map(torch.tensor, running(x)))
         y = F.batch_norm(x, *state, w, b, training, 0.3, 1e-4)
         if written:  # what runs along is taken from the kernel, which has it right
-            y = written_norm(x, [axis for axis in range(axes) if axis != 1], w, b, 1e-4)
+            channel = (1, -1, *[1] * (axes - 2))
+            y = written_norm(x, [axis for axis in range(axes) if axis != 1], 1e-4) * w.reshape(channel) + b.reshape(
+                channel
+            )
         return y + (state[0] + 2 * state[1]).reshape(1, -1, *[1] * (axes - 2))
 
     return f, oracle, shaped("BCHW"[:axes], "C", "C")
@@ -386,7 +387,7 @@ _CORNERED = {
 }
 _PIECES = _FLAT | {name: case for name, *case in einsums()}
 _THIRD = _PIECES | {
-    "layer_norm": (ours.layer_norm, lambda x, w, b: written_norm(x, [-1], w, b, 1e-5), shaped("abc", "c", "c")),
+    "layer_norm": (ours.layer_norm, lambda x, w, b: written_norm(x, [-1], 1e-5) * w + b, shaped("abc", "c", "c")),
     "batch_norm of (B, C), training": batch_norm(2, True, written=True),
     "batch_norm of (B, C, H, W), training": batch_norm(4, True, written=True),
 }

@@ -16,6 +16,7 @@ from cairn.foundations.descent.walks import METHODS, walk
 from cairn.foundations.picture import new_figure, save
 
 STEPS = 200
+# 0.0001, 0.0002, 0.0005, 0.001 .. 0.5
 LADDER = tuple(float(f"{digit}e{power}") for power in range(-4, 0) for digit in (1, 2, 5))
 
 

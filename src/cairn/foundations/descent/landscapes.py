@@ -10,7 +10,7 @@ Each has one difficulty that training a network also has, small enough to be see
 - *saddle*: level at the origin, down to both sides in y. A method that looks for a gradient of 0 can end there.
 
 >>> landscape = LANDSCAPES["Rosenbrock"]
->>> landscape.value(np.array([1.0, 1.0])), landscape.gradient(np.array([0.0, 0.0])).tolist()
+>>> float(landscape.value(np.array([1.0, 1.0]))), landscape.gradient(np.array([0.0, 0.0])).tolist()
 (0.0, [-2.0, 0.0])
 >>> numerical = finite_differences(landscape.value, landscape.start)
 >>> np.allclose(landscape.gradient(landscape.start), numerical, rtol=1e-6)
@@ -144,7 +144,7 @@ def _beale() -> Landscape:
         hessian=hessian,
         minima=((3.0, 0.5),),
         start=np.array([0.5, 1.5]),
-        view=(-0.5, 4.0, -1.0, 2.0),
+        view=(-1.0, 4.5, -1.3, 2.0),
     )
 
 
@@ -157,7 +157,7 @@ def _saddle() -> Landscape:
         hessian=lambda w: np.diag([1.0, 3 * w[1] ** 2 - 1]),
         minima=((0.0, -1.0), (0.0, 1.0)),
         start=np.array([-1.5, 0.05]),
-        view=(-2.0, 1.0, -1.6, 1.6),
+        view=(-2.0, 1.8, -1.7, 1.7),
     )
 
 

@@ -62,7 +62,8 @@ def trace(axis: "Axes", paths: Mapping[str, np.ndarray]) -> None:
 
 def legend(figure: "Figure", axis: "Axes") -> None:
     """Which colour is which method, below all maps."""
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=len(COLORS), frameon=False)
+    across = len(COLORS) if figure.get_figwidth() > 8 else 3
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=across, frameon=False)
 
 
 def animate(

@@ -20,7 +20,7 @@ from cairn.foundations.gpt.train import TrainConfig, train
 from cairn.foundations.picture import new_figure, save
 from cairn.foundations.tensor import no_grad
 
-CONTEXT = 32
+CONTEXT = 16
 
 
 @cache
@@ -28,7 +28,7 @@ def trained() -> tuple[GPT, Corpus, list[float]]:
     """A small model of the names that come with this chapter; few names, so few steps, or it learns them by heart."""
     corpus = read_names()
     model = GPT(GPTConfig(len(corpus.alphabet), CONTEXT, width=48, blocks=2, heads=4))
-    return model, corpus, train(model, corpus.training, CONTEXT, TrainConfig(steps=300, batch=16, warmup=30))
+    return model, corpus, train(model, corpus.training, CONTEXT, TrainConfig(steps=500, rate=5e-3, warmup=30))
 
 
 def look(model: GPT, ids_T: np.ndarray) -> np.ndarray:
@@ -58,20 +58,21 @@ def draw_names(out: Path) -> list[str]:
 
 
 def draw_attention(out: Path) -> list[str]:
-    """Every head of the trained model on two names, and the head that looks most at the character before."""
+    """Every head of the trained model on two names, and what they look at most."""
     model, corpus, _ = trained()
-    text = "\nfrancesca\nanton"
+    text = "\nrosamund\nanton"
     looks_LHTT = look(model, corpus.alphabet.encode(text))
     L, H, T, _ = looks_LHTT.shape
     titles = [f"block {block + 1}, head {head + 1}" for block in range(L) for head in range(H)]
     save(draw_heads(looks_LHTT.reshape(L * H, T, T), list(text), titles), out / "gpt-attention.png")
-    before_LH = looks_LHTT[:, :, np.arange(1, T), np.arange(T - 1)].mean(axis=-1).ravel()
-    here_LH = looks_LHTT[:, :, np.arange(T), np.arange(T)].mean(axis=-1).ravel()
-    return [
-        f"{titles[before_LH.argmax()]} gives {before_LH.max():.2f} of its attention to the character just before",
-        f"{titles[here_LH.argmax()]} gives {here_LH.max():.2f} to the character itself",
-        f"(looking evenly at all it may see, a head gives {np.mean(1 / np.arange(1, T + 1)):.2f} to any of them)",
-    ]
+    places = np.arange(1, T)  # the first token sees itself alone
+    start = np.where(places > text.rindex("\n"), text.rindex("\n"), 0)
+    goals = {"the newline before its name": start, "the character before": places - 1, "the character itself": places}
+    lines = []
+    for name, goal in goals.items():
+        shares = looks_LHTT[:, :, places, goal].mean(axis=-1).ravel()
+        lines.append(f"{titles[shares.argmax()]} gives {shares.max():.2f} of its attention to {name}")
+    return [*lines, f"(looking evenly at all it sees, a head gives {np.mean(1 / (places + 1)):.2f} to any of them)"]
 
 
 DEMOS = {

@@ -66,9 +66,11 @@ def read_text(path: Path) -> Corpus:
 
 
 def split_text(text: str) -> Corpus:
-    """The last tenth is kept back, from the start of a line where there is one."""
+    """The last tenth is kept back, from the end of a line where one is near."""
     cut = round(len(text) * (1 - HELD_OUT))
-    cut = text.find("\n", cut) if "\n" in text[cut:-1] else cut
+    line_end = text.find("\n", cut)
+    if 0 <= line_end < (cut + len(text)) / 2:
+        cut = line_end
     if min(cut, len(text) - cut) < 2:
         raise ValueError(f"a text of {len(text)} characters is too short to learn from: give at least some lines")
     alphabet = Alphabet("".join(sorted(set(text))))

@@ -87,14 +87,16 @@ def as_probabilities(p: ArrayLike, name: str = "p", axis: int | tuple[int, ...] 
 
 def positive(value: float, name: str) -> float:
     """A number above 0."""
-    if not (np.isfinite(value) and value > 0):
+    number = float(as_array(value, name, finite=False).max())
+    if not 0 < number < np.inf:
         raise ValueError(f"{name} is {value}: give a number above 0")
-    return float(value)
+    return number
 
 
 def count(value: int, name: str, least: int = 1, most: int | None = None) -> int:
     """A whole number from `least` to `most`."""
-    if int(value) != value or value < least or (most is not None and value > most):
+    number = float(as_array(value, name, finite=False).max())
+    if not number.is_integer() or number < least or (most is not None and number > most):
         limit = f"from {least} to {most}" if most is not None else f"of at least {least}"
         raise ValueError(f"{name} is {value}: give a whole number {limit}")
-    return int(value)
+    return int(number)

@@ -36,15 +36,20 @@ def flip(x_BCHW: Array, rng: np.random.Generator, probability: float = 0.5) -> A
 
 def rotate(x_BCHW: Array, rng: np.random.Generator, degrees: float) -> Array:
     """Turn each image about its middle by an angle up to `degrees` either way."""
-    angle_B = np.deg2rad(rng.uniform(-degrees, degrees, size=len(x_BCHW)))
-    cos, sin = np.cos(angle_B), np.sin(angle_B)
-    return warp(x_BCHW, np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2))
+    return rotate_and_zoom(x_BCHW, rng, degrees, 0.0)
 
 
 def zoom(x_BCHW: Array, rng: np.random.Generator, share: float) -> Array:
     """Enlarge or shrink each image about its middle, by a factor of 1 - share to 1 + share."""
+    return rotate_and_zoom(x_BCHW, rng, 0.0, share)
+
+
+def rotate_and_zoom(x_BCHW: Array, rng: np.random.Generator, degrees: float, share: float) -> Array:
+    """Both at once, so that pixels are mixed only once: each mixing blurs."""
+    angle_B = np.deg2rad(rng.uniform(-degrees, degrees, size=len(x_BCHW)))
     factor_B = rng.uniform(1 - share, 1 + share, size=len(x_BCHW))
-    return warp(x_BCHW, np.eye(2) / factor_B[:, None, None])
+    cos_B, sin_B = np.cos(angle_B) / factor_B, np.sin(angle_B) / factor_B
+    return warp(x_BCHW, np.stack([np.stack([cos_B, -sin_B], -1), np.stack([sin_B, cos_B], -1)], -2))
 
 
 def warp(x_BCHW: Array, matrix_B22: Array) -> Array:
@@ -55,18 +60,21 @@ def warp(x_BCHW: Array, matrix_B22: Array) -> Array:
     count, channels, height, width = x_BCHW.shape
     grid_2P = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij")).reshape(2, -1)
     middle_21 = np.array([[(height - 1) / 2], [(width - 1) / 2]])
-    row_BP, column_BP = np.moveaxis(matrix_B22 @ (grid_2P - middle_21) + middle_21, 1, 0)
-    top_BP, left_BP = np.floor(row_BP).astype(np.int64), np.floor(column_BP).astype(np.int64)
+    places_B2P = (matrix_B22 @ (grid_2P - middle_21) + middle_21).astype(x_BCHW.dtype)
+    row_BP, column_BP = places_B2P[:, 0], places_B2P[:, 1]
+    top_BP, left_BP = np.floor(row_BP), np.floor(column_BP)
+    below_BP, beside_BP = row_BP - top_BP, column_BP - left_BP
+    top_BP, left_BP = top_BP.astype(np.int64), left_BP.astype(np.int64)
     flat_BCP = x_BCHW.reshape(count, channels, -1)
     out_BCP = np.zeros_like(flat_BCP)
     for down in (0, 1):
         for right in (0, 1):
             r_BP, c_BP = top_BP + down, left_BP + right
-            share_BP = (1 - np.abs(row_BP - r_BP)) * (1 - np.abs(column_BP - c_BP))
+            share_BP = (below_BP if down else 1 - below_BP) * (beside_BP if right else 1 - beside_BP)
             share_BP *= (r_BP >= 0) & (r_BP < height) & (c_BP >= 0) & (c_BP < width)
-            place_BP = np.clip(r_BP, 0, height - 1) * width + np.clip(c_BP, 0, width - 1)
-            taken_BCP = np.take_along_axis(flat_BCP, place_BP[:, None, :], axis=2)
-            out_BCP += taken_BCP * share_BP[:, None, :].astype(x_BCHW.dtype)
+            # what lies outside has share 0, wherever it is taken from
+            place_BP = np.minimum(np.maximum(r_BP * width + c_BP, 0), height * width - 1)
+            out_BCP += np.take_along_axis(flat_BCP, place_BP[:, None, :], axis=2) * share_BP[:, None, :]
     return out_BCP.reshape(x_BCHW.shape)
 
 

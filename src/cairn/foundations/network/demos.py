@@ -106,7 +106,9 @@ def augmented(out: Path) -> list[str]:
     figure, axes = new_figure(rows=len(rows), size=(5.0, 0.9))
     for panel, (name, pictures) in zip(axes, rows.items()):
         # side by side, with a grey line between
-        strip = np.concatenate([np.pad(picture[0], ((0, 0), (0, 1)), constant_values=0.5) for picture in pictures], axis=1)
+        strip = np.concatenate(
+            [np.pad(picture[0], ((0, 0), (0, 1)), constant_values=0.5) for picture in pictures], axis=1
+        )
         panel.imshow(strip, cmap="gray_r", vmin=0, vmax=1)
         panel.set(xticks=[], yticks=[])
         panel.set_ylabel(name, rotation=0, ha="right", va="center")

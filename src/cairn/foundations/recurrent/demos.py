@@ -33,7 +33,7 @@ def draw_gradients(out: Path) -> list[str]:
     cells = {
         "tanh": fresh("tanh"),
         "tanh, rotation × 1": set_spectral_norm(fresh("tanh"), 1.0),
-        "relu, rotation × 1.5": set_spectral_norm(fresh("relu"), 1.5),
+        "relu, rotation × 2": set_spectral_norm(fresh("relu"), 2.0),
         "GRU": fresh("gru"),
         "LSTM": fresh("lstm"),
         "LSTM, forget gate 0.95": open_gate(fresh("lstm"), 3.0),
@@ -46,7 +46,7 @@ def draw_gradients(out: Path) -> list[str]:
         relative = norms[::-1] / norms[-1]
         ax.semilogy(np.arange(steps), relative, label=name)
         lines.append(f"{name:24} {relative[50]:8.1e} of the gradient is left after 50 steps")
-    ax.set(xlabel="steps back from the loss", ylabel="gradient, as a share of the last step's", ylim=(1e-20, 1e10))
+    ax.set(xlabel="steps back from the loss", ylabel="gradient, as a share of the last step's", ylim=(1e-20, 1e20))
     ax.set_title("How far a gradient reaches back")
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, out / "recurrent-gradients.svg")

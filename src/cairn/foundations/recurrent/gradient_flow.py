@@ -1,8 +1,8 @@
 """Vanishing gradients: how much of what the end of a text wants reaches its beginning.
 
 By the chain rule the derivative of the last state by one n steps before is a product of n Jacobians. In a tanh network each is
-diag(1 - h^2) U: with the values of U below 1 the product shrinks like r^n, above 1 it may explode (Bengio et al. 1994, Pascanu
-et al. 2013). Weights learn only from what arrives. In an LSTM one factor of the product is the forget gate itself, which stays
+diag(1 - h^2) U: with singular values of U below r < 1 the product shrinks like r^n, above 1 it may explode (Bengio et al.
+1994, Pascanu et al. 2013). Weights learn only from what arrives. In an LSTM one factor of the product is the forget gate itself, which stays
 near 1 where it has learned (or was told by its bias) to keep: 0.5^n for a gate half open, 0.95^n for a bias of 3.
 
 Measured, not assumed: dL/dstate_t for L = the last state times a random direction, with autograd, at every place t.
@@ -28,7 +28,6 @@ def gradient_norms(layer: RecurrentLayer, x_BTD: np.ndarray, seed: int = 0) -> n
     states = layer.walk(Tensor(x_BTD))
     loss = (states[-1][0] * direction_H).sum()
     parts = [part for state in states for part in state]
-    # The last c is on no way to the loss but through the last h: each part counts by what reaches it.
     squares = [(g.data**2).sum(axis=-1) for g in grad(loss, parts)]
     count = len(states[0])
     return np.array([np.sqrt(sum(squares[t : t + count])).mean() for t in range(0, len(squares), count)])

@@ -84,20 +84,26 @@ def _ordered(columns: list[list[int]], segments: list[Segment]) -> list[list[int
         after[segment.start].append(segment)
     best, fewest = columns, _crossings(columns, after)
     columns = [list(column) for column in columns]
-    for _ in range(SWEEPS):
-        for place in range(len(columns) - 2, -1, -1):
-            at = {vertex: i for i, vertex in enumerate(columns[place + 1])}
-            columns[place].sort(key=lambda v: _mean([at[s.end] + s.port for s in after[v]]))
-        if (crossings := _crossings(columns, after)) < fewest:
-            best, fewest = [list(column) for column in columns], crossings
-        for place in range(1, len(columns)):
-            at = {vertex: i for i, vertex in enumerate(columns[place - 1])}
-            here = {vertex: i for i, vertex in enumerate(columns[place])}
-            # What has no input stays about where it was.
-            columns[place].sort(key=lambda v: _mean([at[s.start] for s in before[v]] or [here[v]]))
+    for sweep in range(2 * SWEEPS):
+        if sweep % 2 == 0:  # from the result back
+            for place in range(len(columns) - 2, -1, -1):
+                at = {vertex: i for i, vertex in enumerate(columns[place + 1])}
+                wanted = {v: [at[s.end] + s.port for s in after[v]] for v in columns[place]}
+                columns[place] = _resorted(columns[place], wanted)
+        else:  # from the inputs on
+            for place in range(1, len(columns)):
+                at = {vertex: i for i, vertex in enumerate(columns[place - 1])}
+                wanted = {v: [float(at[s.start]) for s in before[v]] for v in columns[place]}
+                columns[place] = _resorted(columns[place], wanted)
         if (crossings := _crossings(columns, after)) < fewest:
             best, fewest = [list(column) for column in columns], crossings
     return best
+
+
+def _resorted(column: list[int], wanted: dict[int, list[float]]) -> list[int]:
+    """By the mean of the wanted positions; what has no neighbour stays about where it was."""
+    here = {vertex: float(i) for i, vertex in enumerate(column)}
+    return sorted(column, key=lambda vertex: _mean(wanted[vertex] or [here[vertex]]))
 
 
 def _mean(numbers: list[float]) -> float:

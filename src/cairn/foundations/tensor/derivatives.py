@@ -2,7 +2,7 @@
 
 Whoever writes a rule proves it with `gradcheck`: a derivative is the limit of (f(x + eps) - f(x - eps)) / (2 eps), and that needs
 no rule. Central differences are off by about f''' eps^2 / 6, and by the rounding of f over eps; in float64 both are smallest,
-some 1e-10, near eps = 1e-6 (`cairn foundations demo gradcheck` draws it).
+some 1e-10, near eps = 1e-6 (`cairn foundations demo tensor-gradcheck` draws it).
 
 >>> from cairn.foundations.tensor import Tensor
 >>> x = Tensor([1.0, 2.0], requires_grad=True)
@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from cairn.foundations.tensor.graph import no_grad
 from cairn.foundations.tensor.tensor import Tensor, grad
 
 
@@ -63,7 +62,6 @@ def gradcheck(
                 )
 
 
-@no_grad()
 def _slope(f: Callable[[], Tensor], array: np.ndarray, place: tuple[int, ...], eps: float) -> float:
     """Central difference of f() by one value of `array`, which is changed and put back."""
     value = array[place]

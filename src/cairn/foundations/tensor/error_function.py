@@ -98,7 +98,8 @@ def normal_cdf(x: Any) -> Any:
     def forward(x: np.ndarray) -> np.ndarray:
         tail = _complement(x * math.sqrt(0.5))
         tail *= 0.5
-        return (x > 0) - np.copysign(tail, x)  # 1 - tail on the right, tail on the left
+        right = (x > 0).astype(tail.dtype)
+        return right + (1 - 2 * right) * tail  # tail on the left, 1 - tail on the right
 
     return apply("normal_cdf", (x,), forward, lambda g, y, x: g * (1 / math.sqrt(2 * math.pi) * _bell(x, 0.5)))
 

@@ -22,8 +22,8 @@ array([  4.,  32., 108.])
 array([1., 4.])
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ContextDecorator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -31,18 +31,18 @@ import numpy as np
 
 _clock = count(1)  # each recorded result and each write in place has its time: inputs are always earlier than results
 _recording = True
+_BROADCASTING = "counted from the last, axes must be equally long, or one of them 1; reshape one to add axes of 1"
 
 
-class no_grad(ContextDecorator):  # noqa: N801 (the name that torch taught everybody)
+@contextmanager
+def no_grad() -> Iterator[None]:
     """Inside, results remember nothing: for updates of weights, and for models that are only used. Also a decorator."""
-
-    def __enter__(self) -> None:
-        global _recording
-        self.before, _recording = _recording, False
-
-    def __exit__(self, *_: object) -> None:
-        global _recording
-        _recording = self.before
+    global _recording
+    before, _recording = _recording, False
+    try:
+        yield
+    finally:
+        _recording = before
 
 
 def recording() -> bool:
@@ -131,7 +131,8 @@ def apply(name: str, inputs: Sequence[Any], forward: Callable[..., Any], *rules:
         y = forward(*arrays)
     except ValueError as problem:
         shapes = " and ".join(str(np.shape(x)) for x in arrays)
-        raise ValueError(f"{name} of shapes {shapes} is not possible: {problem}") from None
+        hint = _BROADCASTING if "broadcast" in str(problem) else str(problem)
+        raise ValueError(f"{name} of shapes {shapes} is not possible: {hint}") from None
     result = kind.__new__(kind)
     result.data = y if type(y) is np.ndarray else np.asarray(y)
     result.grad = None

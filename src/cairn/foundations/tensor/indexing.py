@@ -12,6 +12,7 @@ array([[1., 1.],
        [2., 2.]])
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -38,17 +39,23 @@ def scatter_add(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     def forward(g: np.ndarray) -> np.ndarray:
         out = np.zeros(shape, g.dtype)
         parts = index if isinstance(index, tuple) else (index,)
-        if not any(isinstance(part, (np.ndarray, list)) and np.asarray(part).dtype.kind in "iu" for part in parts):
+        if not any(isinstance(part, np.ndarray) and part.dtype.kind in "iu" for part in parts):
             out[index] = g  # slices and masks pick nothing twice
         elif len(parts) == 1:
-            add_rows(out, np.asarray(index), g)
+            add_rows(out, parts[0], g)
         else:
             # One number for each place, so that only a flat array is added to, which NumPy does much faster.
-            places = np.arange(out.size).reshape(shape)[index]
-            np.add.at(out.reshape(-1), places.reshape(-1), np.ascontiguousarray(g).reshape(-1))
+            np.add.at(out.reshape(-1), _places(parts, shape).reshape(-1), np.ascontiguousarray(g).reshape(-1))
         return out
 
     return apply("scatter_add", (g,), forward, lambda h, y, g: getitem(h, index))
+
+
+def _places(parts: tuple[Any, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Where in memory the values x[parts] of a contiguous x of this shape are."""
+    if len(parts) == len(shape) and all(isinstance(part, np.ndarray) and part.dtype.kind in "iu" for part in parts):
+        return np.ravel_multi_index(np.broadcast_arrays(*parts), shape, mode="wrap")  # wrap: -1 is the last
+    return np.arange(math.prod(shape)).reshape(shape)[parts]
 
 
 def add_rows(table_VD: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> None:
@@ -81,5 +88,5 @@ def embedding(weight_VD: Any, ids: Any) -> Any:
 
 
 def _plain_index(part: Any) -> Any:
-    part = plain(part) if not isinstance(part, (slice, type(None), type(Ellipsis), bool)) else part
-    return part
+    """Tensors and lists as arrays."""
+    return part if isinstance(part, (slice, type(None), type(Ellipsis))) else plain(part)

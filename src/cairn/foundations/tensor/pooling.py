@@ -1,7 +1,7 @@
 """Pooling: an image made smaller, by the largest or the mean of each window.
 
-As in convolution, the images of a batch lie beside each other, (C, H, W, B), so that stepping over an image steps over whole
-runs of memory. The largest value gets the whole gradient of its window (of equal ones the first, as in torch), a mean divides it equally.
+The largest value gets the whole gradient of its window (of equal ones the first, as in torch); a mean divides it equally. As
+in convolution, the images of a batch lie beside each other in memory, so that each step is one over whole runs of it.
 
 >>> from cairn.foundations.tensor import Tensor
 >>> x = Tensor([[[[1.0, 2.0, 0.0, 1.0], [4.0, 3.0, 1.0, 0.0]]]], requires_grad=True)

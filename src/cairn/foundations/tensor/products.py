@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cairn.foundations.tensor.graph import apply, plain
+from cairn.foundations.tensor.graph import Variable, apply, plain
 from cairn.foundations.tensor.shapes import reshape
 
 
@@ -24,7 +24,8 @@ def matmul(a: Any, b: Any) -> Any:
 
     (M, K) @ (K, N) gives (M, N). A vector is one row (a) or one column (b), and that axis is left out of the result.
     """
-    a_shape, b_shape = np.shape(plain(a)), np.shape(plain(b))
+    a, b = (x if isinstance(x, Variable) else np.asarray(x) for x in (a, b))
+    a_shape, b_shape = plain(a).shape, plain(b).shape
     if not a_shape or not b_shape:
         raise ValueError("matmul of a single number: use * to multiply with numbers")
     if a_shape[-1] != b_shape[-2 if len(b_shape) > 1 else 0]:

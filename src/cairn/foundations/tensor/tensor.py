@@ -185,23 +185,23 @@ class Tensor(Variable):
         touch(self)
 
     def __iadd__(self, other: Any) -> "Tensor":
-        return self._in_place("+=", np.add, other) or self + other
+        return self._in_place("+=", np.add, arithmetic.add, other)
 
     def __isub__(self, other: Any) -> "Tensor":
-        return self._in_place("-=", np.subtract, other) or self - other
+        return self._in_place("-=", np.subtract, arithmetic.sub, other)
 
     def __imul__(self, other: Any) -> "Tensor":
-        return self._in_place("*=", np.multiply, other) or self * other
+        return self._in_place("*=", np.multiply, arithmetic.mul, other)
 
     def __itruediv__(self, other: Any) -> "Tensor":
-        return self._in_place("/=", np.true_divide, other) or self / other
+        return self._in_place("/=", np.true_divide, arithmetic.div, other)
 
-    def _in_place(self, sign: str, operation: Any, other: Any) -> "Tensor | None":
-        """Of a parameter only inside no_grad; what was calculated is not written to, it becomes a new tensor (None)."""
+    def _in_place(self, sign: str, write: Any, calculate: Any, other: Any) -> "Tensor":
+        """Only a parameter is written to, inside no_grad; of anything else `x += y` makes a new tensor, x + y."""
         if self.node is not None or not self.requires_grad:
-            return None
+            return calculate(self, other)
         self._may_change(f"x {sign} y", f"write x = x {sign[0]} y for a new tensor")
-        operation(self.data, plain(other), out=self.data)
+        write(self.data, plain(other), out=self.data)
         touch(self)
         return self
 

@@ -54,7 +54,7 @@ def filters(result: Result, path: Path) -> Path:
 def confusion(result: Result, path: Path) -> Path:
     """How often each digit is called what."""
     classes = np.arange(result.outputs_NC.shape[1])
-    counts_CC = metrics.confusion_matrix(result.split.test_y, result.called_N, classes=classes)
+    counts_CC = metrics.confusion_matrix(result.split.test_y, result.predicted, classes=classes)
     figure, (panel,) = new_figure(size=(4.6, 4.4))
     wrong_CC = np.where(np.eye(len(counts_CC), dtype=bool), 0, counts_CC)
     panel.imshow(wrong_CC, cmap="Reds", vmin=0, vmax=max(4, wrong_CC.max()))
@@ -69,7 +69,7 @@ def confusion(result: Result, path: Path) -> Path:
 
 def mistakes(result: Result, path: Path, most: int = 16) -> Path:
     """The test pictures that are wrong, the most confident ones first."""
-    wrong = np.flatnonzero(result.called_N != result.split.test_y)
+    wrong = np.flatnonzero(result.predicted != result.split.test_y)
     z_NC = result.outputs_NC - result.outputs_NC.max(axis=1, keepdims=True)
     sure_N = 1 / np.exp(z_NC).sum(axis=1)
     shown = wrong[np.argsort(-sure_N[wrong])][:most]
@@ -79,6 +79,8 @@ def mistakes(result: Result, path: Path, most: int = 16) -> Path:
         panel.axis("off")
     for panel, i in zip(axes, shown):
         panel.imshow(result.split.test_x[i].mean(axis=0), cmap="gray_r", vmin=0, vmax=1)
-        panel.set_title(f"{result.split.test_y[i]} called {result.called_N[i]}\n{100 * sure_N[i]:.0f} % sure", fontsize=8)
+        panel.set_title(
+            f"{result.split.test_y[i]} called {result.predicted[i]}\n{100 * sure_N[i]:.0f} % sure", fontsize=8
+        )
     figure.suptitle(f"{len(shown)} of {len(wrong)} mistakes among {result.n} test pictures")
     return save(figure, path)

@@ -71,8 +71,8 @@ def table_of(x: ArrayLike, y: ArrayLike) -> np.ndarray:
 def mutual_information_of(x: ArrayLike, y: ArrayLike, unit: Unit = "nats", corrected: bool = False) -> np.ndarray:
     """I(X; Y) of the shares among N pairs.
 
-    Few pairs look dependent by chance: even for independent x and y it is (|X| - 1)(|Y| - 1) / 2N nats on average (Miller &
-    Madow 1955). `corrected` takes that away, and may then be below 0.
+    Few pairs look dependent by chance: even for independent x and y it is (|X| - 1)(|Y| - 1) / 2N nats on average (Miller
+    1955). `corrected` takes that away, and may then be below 0.
     """
     table_XY = table_of(x, y)
     chance = (table_XY.shape[0] - 1) * (table_XY.shape[1] - 1) / (2 * len(np.asarray(x)))

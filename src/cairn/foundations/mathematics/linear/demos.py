@@ -191,6 +191,7 @@ def draw_small(out: Path) -> list[str]:
             f"{name}: the smallest of 20 is {values[-1]:.3e}, {int((wrong < 1e-6).sum())} of them right to 6 digits"
         )
     axes.set(xlabel="singular value", title="relative error, columns scaled by 1 ... 1e-19 and shuffled")
+    axes.set_ylim(1e-17, 1e10)
     axes.invert_xaxis()
     axes.legend()
     save(figure, out / "small-singular-values.svg")

@@ -25,6 +25,9 @@ from cairn.foundations.mathematics.checks import as_matrix
 from cairn.foundations.mathematics.linear.orthonormal import householder_qr
 
 SWEEPS = 60  # about ten are needed; it converges quadratically once it is near
+# Relative to the largest entry: a shorter column is taken for 0, since its square is no number. What is left of a column
+# that depends on others shrinks to that within a few turns.
+NOTHING = 1e-150
 
 
 def svd(a: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -92,7 +95,7 @@ def _one_sided_jacobi(a_NN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
         raise ValueError("the columns did not become perpendicular: are the numbers of a far too different in size?")
     values = np.linalg.norm(both[:, :N], axis=1)
     order = np.argsort(-values, kind="stable")
-    w_NN, values, right_T = both[order, :N], values[order], both[order, N:]
+    w_NN, values, right_T = both[order, :N], np.where(values > NOTHING, values, 0.0)[order], both[order, N:]
     left_T = np.divide(w_NN, values[:, None], out=np.zeros_like(w_NN), where=values[:, None] > 0)
     return _complete(left_T, int((values > 0).sum())).T, values * scale, right_T
 
@@ -105,7 +108,7 @@ def _turn(both: np.ndarray, N: int, first: np.ndarray, second: np.ndarray, toler
     """
     p, q = both[first, :N], both[second, :N]
     pp, qq, pq = (p * p).sum(axis=1), (q * q).sum(axis=1), (p * q).sum(axis=1)
-    apart = np.abs(pq) > tolerance * np.sqrt(pp) * np.sqrt(qq)
+    apart = (np.abs(pq) > tolerance * np.sqrt(pp) * np.sqrt(qq)) & (np.minimum(pp, qq) > NOTHING**2)
     if not apart.any():
         return 0
     first, second, pp, qq, pq = first[apart], second[apart], pp[apart], qq[apart], pq[apart]

@@ -64,7 +64,7 @@ def _iterate(a_NN: np.ndarray, v_N: np.ndarray, enough: float, max_steps: int) -
         v_N = image_N / np.linalg.norm(image_N)
     raise ValueError(
         f"after {max_steps} steps the residual is {residuals[-1]:.3g}: two eigenvalues are (nearly) equal in size; "
-        "add a multiple of the identity to part them, or use `eigh`"
+        "add a multiple of the identity to part them or, where a is symmetric, use `eigh`"
     )
 
 

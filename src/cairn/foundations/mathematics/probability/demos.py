@@ -103,13 +103,13 @@ def draw_bayes(out: Path) -> list[str]:
     axes.legend(loc="upper left")
 
     def update(frame: int) -> None:
-        n = 2 * frame
+        n = 3 * frame
         for name, prior in priors.items():
             posterior = update_beta(prior, int(heads[n]), int(n - heads[n]))
             curves[name].set_ydata(np.exp(posterior.log_density(grid)))
         axes.set_title(f"{heads[n]} heads in {n} throws (true share 0.7)")
 
-    save_animation(figure, update, 31, out / "bayes.gif", fps=5)
+    save_animation(figure, update, 21, out / "bayes.gif", fps=4)
     save(figure, out / "bayes.svg")
     lines = []
     for name, prior in priors.items():
