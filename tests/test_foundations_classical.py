@@ -206,6 +206,8 @@ def test_leaks_are_seen():
 
 def test_images_and_texts_are_no_lists_of_numbers():
     moved = failures.shifted()
+    network = moved.pop("convolutions")
+    assert min(score.low for score in network) > 0.85
     for name, scores in moved.items():
         assert scores[0].low > 0.9, name
         assert scores[1].high < 0.75, name

@@ -180,6 +180,12 @@ def test_gradients_are_not_shared():
     a.grad *= 5
     assert b.grad.tolist() == [1, 1, 1]
     assert given.tolist() == [1, 1, 1]
+    tensor = Tensor(given)
+    a.grad = None
+    (a * 1).backward(tensor)
+    a.grad *= 5
+    assert tensor.data.tolist() == [1, 1, 1]
+    assert isinstance(a.grad, np.ndarray)
     c = leaf(2, 3)
     c.sum().backward()
     c.grad[0, 0] = 7  # a stretched number would not be writable, or change everywhere
@@ -281,6 +287,19 @@ def test_arrays_and_numbers_mix_on_both_sides():
     assert {x: 1}[x] == 1
     assert len(x) == 2
     assert [float(value) for value in x] == [1, 2]
+
+
+def test_numbers_keep_their_format():
+    assert Tensor(np.float32(2)).dtype == np.float32
+    assert Tensor([1, 2]).dtype.kind == "i"
+    x = Tensor(np.ones(3, np.float32), requires_grad=True)
+    double = x.astype(np.float64)
+    (double * double).sum().backward()
+    assert double.dtype == np.float64
+    assert x.grad.dtype == np.float32
+    w = Tensor(np.ones(3), requires_grad=True)
+    (w * x).sum().backward()  # float64 in between; each gradient in the format of its own
+    assert (w.grad.dtype, x.grad.dtype) == (np.float64, np.float32)
 
 
 def test_arrays_alone_give_arrays():

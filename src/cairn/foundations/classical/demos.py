@@ -21,7 +21,7 @@ from cairn.foundations.classical.survey import classifiers, survey, table
 from cairn.foundations.demo import Demo
 from cairn.foundations.picture import new_figure, save
 
-COLOURS = ("#2a6f97", "#b5502b", "#c9a227", "#444444")
+COLOURS = ("#2a6f97", "#b5502b", "#c9a227", "#444444", "#6a994e")
 
 
 def boundaries(out: Path) -> list[str]:

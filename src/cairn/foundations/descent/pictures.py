@@ -90,7 +90,7 @@ def animate(
             drawn.append((points, line, head))
     legend(figure, axes[0])
     title = figure.suptitle("step 0")
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     figure.set_layout_engine("none")  # found once, and kept: it takes longer than the drawing
 
     def update(frame: int) -> None:

@@ -2,8 +2,9 @@
 
 By the chain rule the derivative of the last state by one n steps before is a product of n Jacobians. In a tanh network each is
 diag(1 - h^2) U: with singular values of U below r < 1 the product shrinks like r^n, above 1 it may explode (Bengio et al.
-1994, Pascanu et al. 2013). Weights learn only from what arrives. In an LSTM one factor of the product is the forget gate itself, which stays
-near 1 where it has learned (or was told by its bias) to keep: 0.5^n for a gate half open, 0.95^n for a bias of 3.
+1994, Pascanu et al. 2013). Weights learn only from what arrives. In an LSTM one factor of the product is the forget gate
+itself, which stays near 1 where it has learned (or was told by its bias) to keep: 0.5^n for a gate half open, 0.95^n for a bias
+of 3.
 
 Measured, not assumed: dL/dstate_t for L = the last state times a random direction, with autograd, at every place t.
 

@@ -89,7 +89,7 @@ class Variable:
         The graph is freed on the way, unless it is retained or `create_graph` makes gradients that can be derived again.
         """
         found = walk_back(self, gradient, None, create_graph, create_graph if retain_graph is None else retain_graph)
-        given: set[int] = {id(gradient)}
+        given = {id(plain(gradient))}
         for leaf, g in found.items():
             if create_graph:
                 leaf.grad = g if leaf.grad is None else leaf.grad + g
@@ -157,8 +157,8 @@ def walk_back(
     """Derivatives of `output` (times `gradient`) by the variables in `wanted`, or by all leaves; missing: not reached."""
     global _recording
     g = _first_gradient(output, gradient)
-    if create_graph and not isinstance(g, Variable):
-        g = type(output)(g)
+    if create_graph:
+        g = gradient if isinstance(gradient, Variable) else type(output)(g)
     order = _calculated(output)
     goals = set() if wanted is None else set(wanted)
     needed = None if wanted is None else _towards(order, goals)
@@ -209,7 +209,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     return g.sum(stretched, keepdims=True) if stretched else g
 
 
-def _first_gradient(output: Variable, gradient: Any) -> Any:
+def _first_gradient(output: Variable, gradient: Any) -> np.ndarray:
     if not output.requires_grad:
         raise ValueError(
             "backward of a tensor that depends on nothing with requires_grad=True: "
@@ -222,10 +222,12 @@ def _first_gradient(output: Variable, gradient: Any) -> Any:
                 "sum() or mean() it, or give gradient=, an array of the same shape"
             )
         return np.ones_like(output.data)
-    shape = np.shape(plain(gradient))
-    if shape != output.data.shape:
-        raise ValueError(f"gradient has shape {shape}, but the tensor has {output.data.shape}: they must be the same")
-    return gradient if isinstance(gradient, Variable) else np.asarray(gradient, output.data.dtype)
+    values = np.asarray(plain(gradient), output.data.dtype)
+    if values.shape != output.data.shape:
+        raise ValueError(
+            f"gradient has shape {values.shape}, but the tensor has {output.data.shape}: they must be the same"
+        )
+    return values
 
 
 def _calculated(output: Variable) -> list[Variable]:

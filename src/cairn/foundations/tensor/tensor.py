@@ -44,7 +44,7 @@ class Tensor(Variable):
     __array_ufunc__ = None  # array + tensor is left to the tensor
 
     def __init__(self, data: Any, requires_grad: bool = False):
-        data = np.asarray(plain(data))
+        data = np.asarray(data.data if isinstance(data, Variable) else data)
         if data.dtype.kind not in "fiub":
             raise ValueError(f"a tensor of type {data.dtype}: give real numbers, whole numbers or truth values")
         if requires_grad and data.dtype.kind != "f":
