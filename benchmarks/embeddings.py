@@ -41,13 +41,13 @@ from cairn.embeddings import FastTextConfig, Word2VecConfig, WordVectors, plain
 from cairn.embeddings.spool import Spool
 from cairn.embeddings.subwords import subword_bags
 from cairn.embeddings.fasttext import composed
-from cairn.embeddings.training import initial, read_words, train
+from cairn.embeddings.training import initial, prepare, train
 def run(source, epochs, min_count, timed):
     shared = {"model": model, "loss": loss, "workers": workers, "epochs": epochs, "seed": seed, "min_count": min_count}
     config = FastTextConfig(buckets=buckets, **shared) if kind == "fasttext" else Word2VecConfig(**shared)
     wall, cpu = time.perf_counter(), time.process_time()
     with Spool() as spool:
-        found = read_words(source, config, spool, None)
+        found = prepare(source, config, spool, None)
         words = found.vocabulary.words
         if timed == "reading":
             return report(spool.words, wall, cpu)
@@ -123,7 +123,8 @@ def speed(name: str, path: Path, settings: tuple[object, ...], turns: int) -> Ro
 
     theirs = max(lists, files, key=lambda runs: median(runs, "speed"))
     peer = f"gensim {'lists' if theirs is lists else 'file'}"
-    found = row(name, peer, median(ours, "speed"), median(theirs, "speed"), "words/s", 1.0, less_is_better=False)
+    value, peer_value = median(ours, "speed"), median(theirs, "speed")
+    found = row(name, peer, value, peer_value, "words/s", 1.0, less_is_better=False)
     if settings[3] == 1:
         found |= {"cpu_value": median(ours, "cpu"), "cpu_peer_value": median(theirs, "cpu")}
     return found
@@ -162,10 +163,10 @@ def counting_and_memory(zipf: Path, quick: bool) -> list[Row]:
         theirs.append(one(THEIRS, zipf, *settings, "reading", "")["speed"])
     for code, reading in ((OURS, ""), (THEIRS, "file")):
         peaks.append(one(code, zipf, *settings, reading, "")["peak_mb"])
-    speeds = statistics.median(ours), statistics.median(theirs)
+    value, peer_value = statistics.median(ours), statistics.median(theirs)
     return [
-        row("counting words", "gensim LineSentence", *speeds, "words/s", 1.0, less_is_better=False),
-        row("peak memory, word2vec of a file", "gensim file", *peaks, "MB", 1.0, less_is_better=True),
+        row("counting words", "gensim LineSentence", value, peer_value, "words/s", 1.0, less_is_better=False),
+        row("peak memory, word2vec of a file", "gensim file", peaks[0], peaks[1], "MB", 1.0, less_is_better=True),
     ]
 
 
@@ -186,7 +187,7 @@ def quality(folder: Path) -> list[Row]:
             found.append(correlate(WordVectors.load(folder / "vectors"), pairs).spearman)
         means.append(statistics.mean(found))
     name = "WordSim-353 after WikiText-2 valid"
-    return [row(name, "gensim", *means, "rho", 0.6, less_is_better=False)]
+    return [row(name, "gensim", means[0], means[1], "rho", 0.6, less_is_better=False)]
 
 
 def measure(quick: bool) -> list[Row]:

@@ -1,12 +1,16 @@
 """`cairn embeddings ...`: from text to vectors, what they are asked, and mistakes in one line."""
 
+import dataclasses
 import itertools
 import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cairn.cli.main import main
+from cairn.cli.main import COMMANDS, main, parser_for
 from cairn.embeddings.formats import open_vectors, write_vectors
 from cairn.embeddings.vectors import WordVectors
 
@@ -212,3 +216,26 @@ def test_mistakes_are_one_line_with_exit_code_2(capsys, tmp_path, monkeypatch, d
 def test_files_of_other_programs_can_be_asked_directly(capsys, tmp_path, directory):
     write_vectors(open_vectors(directory), tmp_path / "v.bin")
     assert "queen" in run(capsys, "neighbours", tmp_path / "v.bin", "king")[1]
+
+
+# --- the page
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "embeddings.md"
+
+
+def test_the_page_tells_the_settings():
+    from cairn.cli.embeddings_train import all_settings
+
+    wanted = [
+        f"| `--{field.name.replace('_', '-')}` | {field.default} | {field.metadata['help']} |"
+        for field in dataclasses.fields(all_settings())
+    ]
+    assert "\n".join(wanted) in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_page_are_understood():
+    lines = re.findall(r"^(?:\$ )?cairn (embeddings \w+) (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {command for command, _ in lines} == {command for command in COMMANDS if command.startswith("embeddings ")}
+    for command, words in lines:
+        parser_for(command).parse_intermixed_args(shlex.split(words))

@@ -190,6 +190,9 @@ def test_gradients_are_not_shared():
     c.sum().backward()
     c.grad[0, 0] = 7  # a stretched number would not be writable, or change everywhere
     assert c.grad.sum() == 12
+    first, second = T.grad((a + b).sum(), [a, b])
+    first.data *= 5
+    assert second.data.tolist() == [1, 1, 1]
     d = leaf(2, 3)
     (d.reshape(6) + d.T.reshape(6)).backward(np.arange(6.0))
     assert d.grad.base is None
@@ -474,7 +477,7 @@ def test_writing_to_what_the_graph_needs_is_refused():
     y = (w * x).sum()
     with no_grad():
         w += 1.0
-    with pytest.raises(ValueError, match="an input of mul, of shape .*in place"):
+    with pytest.raises(ValueError, match=r"an input of mul, of shape .*in place"):
         y.backward()
     h = x.exp()
     y = h.sum()

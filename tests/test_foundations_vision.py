@@ -84,7 +84,7 @@ def test_mnist_files(tmp_path, digits):
 
 
 def test_pictures_of_a_network(short, tmp_path):
-    for draw in (pictures.filters, pictures.confusion, pictures.mistakes):
+    for draw in (pictures.curves, pictures.filters, pictures.confusion, pictures.mistakes):
         first = draw(short, tmp_path / f"a-{draw.__name__}.svg").read_bytes()
         assert first.startswith(b"<?xml")
         assert len(first) > 5000
@@ -92,10 +92,10 @@ def test_pictures_of_a_network(short, tmp_path):
         pictures.filters(replace(short, model=mlp((1, 8, 8), 10, np.random.default_rng(0))), tmp_path / "b.svg")
 
 
-def test_a_perfect_network_has_no_mistakes_to_show(short, tmp_path):
+def test_a_perfect_network_has_no_mistakes(short, tmp_path):
     perfect = replace(short, outputs_NC=np.eye(10)[short.split.test_y])
     assert b"0 of 359 test pictures are wrong" in pictures.confusion(perfect, tmp_path / "c.svg").read_bytes()
-    assert b"0 of 0 mistakes" in pictures.mistakes(perfect, tmp_path / "m.svg").read_bytes()
+    assert b"0 of 359 test pictures are wrong (red)" in pictures.mistakes(perfect, tmp_path / "m.svg").read_bytes()
 
 
 def test_a_healthy_training_has_no_findings(short):

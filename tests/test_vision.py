@@ -118,7 +118,7 @@ def test_counts_and_fresh_weights():
     spread = float(model.blocks[2].block[1].convolution.weight.detach().std())
     assert spread == pytest.approx((2 / (9 * 32)) ** 0.5, rel=0.05)
     # The signal is neither lost nor blown up on its way: outputs of the fresh network have a spread of about 1.
-    assert 0.3 < float(model(torch.from_numpy(draw(64, 0, 32).pixels)).std()) < 10
+    assert 0.3 < float(model(torch.from_numpy(draw(64, 0, 32).pixels)).detach().std()) < 10
 
 
 def test_the_objective_is_the_sum_of_torch_s_cross_entropy():
@@ -229,6 +229,10 @@ def test_pictures_are_read_from_zip_and_from_the_binary_archive(tmp_path):
     assert found.classes == CIFAR_CLASSES
     assert (found.train.pixels == large.train.pixels).all()
 
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "data_batch_1").write_bytes(b"\x80\x02.")
+    with pytest.raises(UserError, match="python version of CIFAR, a pickle"):
+        read_pictures(tmp_path / "pickled")
     (tmp_path / "text.zip").write_text("no zip")
     for name, words in (("text.zip", "neither a folder nor a zip"), ("none", "does not exist")):
         with pytest.raises(UserError, match=words):

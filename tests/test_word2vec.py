@@ -12,13 +12,13 @@ from cairn.core.config import from_dict
 from cairn.core.errors import UserError
 from cairn.corpus import Quarantine
 from cairn.embeddings import Word2VecConfig, plain, train_word2vec
+from cairn.embeddings.counting import WordCounter
 from cairn.embeddings.huffman import huffman_paths
 from cairn.embeddings.sampling import ALWAYS, alias_table, keep_probability, noise_probability, thresholds
 from cairn.embeddings.spool import CHUNK_WORDS, Spool
 from cairn.embeddings.stream import blocks, texts
 from cairn.embeddings.subwords import subword_bags
 from cairn.embeddings.training import initial
-from cairn.embeddings.vocabulary import WordCounter
 
 MODELS = ("skipgram", "cbow")
 LOSSES = ("negative-sampling", "hierarchical-softmax")
@@ -100,7 +100,7 @@ def test_sources_that_hold_no_text(tmp_path):
     )
 )
 def test_words_are_what_split_gives(parts):
-    counter = WordCounter()
+    counter = WordCounter(10**6)
     data = [("\n".join(parts) + "\n").encode()]
     ids = np.concatenate([a for block in data for a in counter.number(block, 3)] or [np.zeros(0, np.int32)])
     names = [counter.bytes[a:b].tobytes().decode() for a, b in itertools.pairwise(counter.starts[: len(counter) + 1])]
@@ -124,7 +124,7 @@ def test_the_vocabulary_and_the_spool_of_a_text_larger_than_the_first_table():
     rng = np.random.default_rng(3)
     lines = [" ".join(f"word{k}" for k in rng.zipf(1.3, 30) % 50_000) for _ in range(4000)]
     counts = collections.Counter(" ".join(lines).split())
-    counter = WordCounter()
+    counter = WordCounter(10**6)
     with Spool() as spool:
         spool.write(("\n".join(lines[i : i + 100]).encode() + b"\n" for i in range(0, 4000, 100)), counter)
         vocabulary, rows = counter.vocabulary(3)
@@ -144,6 +144,18 @@ def test_the_vocabulary_and_the_spool_of_a_text_larger_than_the_first_table():
         ]
     wanted = [[w for w in line.split() if counts[w] >= 3] for line in lines]
     assert [s for s in kept if s] == [s for s in wanted if s]
+
+
+def test_words_beyond_the_limit_are_ignored_and_memory_is_bounded():
+    counter = WordCounter(3)
+    ids = np.concatenate(counter.number(b"a b a c d a e d b\n", 10))
+    assert ids.tolist() == [0, 1, 0, 2, 3, 0, 3, 3, 1, -1]
+    assert (len(counter), counter.ignored) == (3, 3)
+    vocabulary, rows = counter.vocabulary(2)
+    assert (vocabulary.words, vocabulary.seen, vocabulary.distinct) == (["a", "b"], 9, 3)
+    assert rows[ids[:-1]].tolist() == [0, 1, 0, -1, -1, 0, -1, -1, 1]
+    config = Word2VecConfig(dim=4, min_count=1, max_distinct=3)
+    assert train_word2vec(["a b a c d a e d b"] * 3, config).words == ["a", "b", "c"]
 
 
 # --- what is drawn

@@ -15,7 +15,7 @@ from cairn.embeddings.huffman import Paths, huffman_paths
 from cairn.embeddings.sampling import alias_table, keep_probability, noise_probability, thresholds
 from cairn.embeddings.spool import Spool
 from cairn.embeddings.subwords import buckets_of, subword_bags
-from cairn.embeddings.training import read_words
+from cairn.embeddings.training import prepare
 
 gensim_models = pytest.importorskip("gensim.models")
 
@@ -166,7 +166,7 @@ def counted():
     model = gensim_models.Word2Vec(min_count=3, sample=1e-3, hs=1, negative=5, vector_size=2)
     model.build_vocab(lines)
     with Spool() as spool:
-        vocabulary = read_words(file, Word2VecConfig(min_count=3), spool, Quarantine()).vocabulary
+        vocabulary = prepare(file, Word2VecConfig(min_count=3), spool, Quarantine()).vocabulary
     return model, vocabulary
 
 
@@ -276,5 +276,4 @@ def test_planted_classes_are_found_as_by_gensim(model, loss, subwords):
         other = gensim_models.Word2Vec(sentences, **theirs)
     found = same_class(ours.words, ours.matrix_VD, kinds)
     reference = same_class(other.wv.index_to_key, other.wv.vectors, kinds)
-    print(f"{model} {loss} {'fastText' if subwords else 'word2vec'}: {found:.3f}, gensim {reference:.3f}")
     assert found > max(reference - 0.03, 0.9)  # by chance 7 / 95

@@ -5,6 +5,7 @@
 
 A file of pairs has two words and people's score a line; a file of analogies has ": section" lines and four words a line.
 Pairs and questions with a word that has no vector are left out: look at how many are known before comparing figures.
+fastText composes vectors of unknown words from their parts; pairs that needed one are counted under "composed".
 """
 
 import argparse
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     correlations = [correlate(vectors, pairs, path.stem, **settings) for path, pairs in files.items()]
     scores = evaluate(vectors, sections, arguments.method, **settings) if sections else []
     if correlations:
-        columns = ["pairs", "Spearman", "95 %", "Pearson", "known", "of parts"]
+        columns = ["pairs", "Spearman", "95 %", "Pearson", "known", "composed"]
         print_table("Similarity (chance: 0)", columns, [_pairs_row(found) for found in correlations])
     if scores:
         chance = scores[-1].score.chance

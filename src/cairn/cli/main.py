@@ -29,6 +29,7 @@ COMMANDS = {
     "embeddings evaluate": ("embeddings_evaluate", "word vectors against people's judgements and analogies"),
     "embeddings convert": ("embeddings_convert", "read word vectors in one form, write another"),
     "embeddings picture": ("embeddings_picture", "draw words as points on a plane"),
+    "vision": ("vision", "train a small convolutional network on pictures, and test it"),
     "vocabulary": ("vocabulary", "bits per byte against the size of the vocabulary, at equal compute"),
     "baselines": ("baselines", "n-grams, recurrent networks and a Transformer on the same tokens"),
     "plan": ("plan", "what a training run will take: memory, time, money, layout"),

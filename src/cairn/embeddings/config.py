@@ -29,6 +29,9 @@ class Word2VecConfig:
     noise_power: float = option(0.75, "these words are drawn by their counts to this power", minimum=0.0)
     sample: float = option(1e-3, "words of a larger share of the text are left out now and then; 0: never", minimum=0.0)
     min_count: int = option(5, "words seen fewer times are ignored", minimum=1)
+    max_distinct: int = option(
+        20_000_000, "different words counted, frequent or not; those that first appear later are ignored", minimum=2
+    )
     epochs: int = option(5, "passes over the text", minimum=1)
     rate: float = option(0.025, "learning rate at the start", minimum=0.0)
     final_rate: float = option(0.0001, "learning rate at the end; it falls in a straight line", minimum=0.0)

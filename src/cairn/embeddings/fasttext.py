@@ -18,7 +18,7 @@ from cairn.embeddings.plain import Bags
 from cairn.embeddings.spool import Spool
 from cairn.embeddings.stream import Source
 from cairn.embeddings.subwords import buckets_of, subword_bags
-from cairn.embeddings.training import initial, read_words, train
+from cairn.embeddings.training import initial, prepare, train
 from cairn.embeddings.vectors import WordVectors, read
 
 SUBWORDS = "subwords.safetensors"
@@ -95,13 +95,13 @@ def train_fasttext(
     """
     config = config or FastTextConfig()
     with Spool() as spool:
-        reading = read_words(source, config, spool, quarantine)
-        words = reading.vocabulary.words
+        prepared = prepare(source, config, spool, quarantine)
+        words = prepared.vocabulary.words
         bags = subword_bags(words, config.min_n, config.max_n, config.buckets)
         rows_RD = initial(len(words) + config.buckets, config.dim, 1 / config.dim, config.seed)
-        train(spool, reading, bags, rows_RD, config)
+        train(spool, prepared, bags, rows_RD, config)
     buckets_BD = rows_RD[len(words) :]
-    counts = reading.vocabulary.counts
+    counts = prepared.vocabulary.counts
     return SubwordVectors(words, composed(bags, rows_RD), buckets_BD, config.min_n, config.max_n, counts)
 
 

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,10 +21,11 @@ from cairn.core.errors import UserError
 from cairn.core.progress import Display, say
 from cairn.corpus import Quarantine
 from cairn.embeddings.cooccurrence import PairCounter, Pairs
+from cairn.embeddings.reading import Reading, read_words
 from cairn.embeddings.shuffled import Shuffled
 from cairn.embeddings.spool import Spool
 from cairn.embeddings.stream import Source
-from cairn.embeddings.training import Reading, initial, read_words
+from cairn.embeddings.training import initial
 from cairn.embeddings.vectors import WordVectors
 
 PIECE = 1 << 17  # pairs that a worker takes at a time
@@ -40,6 +41,9 @@ class GloveConfig:
     x_max: float = option(100.0, "counts from which on pairs weigh the same", minimum=1e-6)
     alpha: float = option(0.75, "rarer pairs weigh (count / x_max) to this power", minimum=0.0)
     min_count: int = option(5, "words seen fewer times are ignored", minimum=1)
+    max_distinct: int = option(
+        20_000_000, "different words counted, frequent or not; those that first appear later are ignored", minimum=2
+    )
     epochs: int = option(25, "passes over all pairs", minimum=1)
     rate: float = option(0.05, "learning rate of AdaGrad", minimum=0.0)
     text: str = option(
@@ -140,13 +144,12 @@ def train_glove(source: Source, config: GloveConfig | None = None, quarantine: Q
     rng = np.random.default_rng(config.seed)
     with Shuffled(config.memory * 2**20 // 2 // BUCKET_BYTES, rng) as store:
         with Spool() as spool:
-            settings: Any = config  # of which `text` and `min_count` are looked at
-            reading = read_words(source, settings, spool, quarantine)
+            reading = read_words(source, config.text, config.min_count, config.max_distinct, spool, quarantine)
             count_pairs(spool, reading, config, store)
         vocabulary = reading.vocabulary
         parameters = Parameters.initial(len(vocabulary), config.dim, config.seed)
         losses = fit(store, parameters, config)
-        say(f"glove: {len(store):,} pairs; mean loss of the epochs {', '.join(f'{loss:.4f}' for loss in losses)}")
+        say(f"glove: {len(store):,} pairs; mean loss {losses[0]:.4f} in the first epoch, {losses[-1]:.4f} in the last")
     return WordVectors(vocabulary.words, parameters.w_VD + parameters.c_VD, vocabulary.counts)
 
 

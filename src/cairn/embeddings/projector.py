@@ -24,8 +24,8 @@ def pca(x_ND: np.ndarray, components: int = 2) -> tuple[np.ndarray, np.ndarray]:
     By singular values of the centred points. The sign of a component is free; the largest coordinate is made positive.
 
     >>> points, shares = pca(np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]))
-    >>> points.round(3).tolist(), shares.round(3).tolist()
-    ([[-1.414, 0.0], [0.0, 0.0], [1.414, 0.0]], [1.0, 0.0])
+    >>> points[:, 0].round(3).tolist(), shares.round(3).tolist()
+    ([-1.414, 0.0, 1.414], [1.0, 0.0])
     """
     centred_ND = np.asarray(x_ND, np.float64) - np.mean(x_ND, axis=0, dtype=np.float64)
     u_NK, s_K, v_KD = np.linalg.svd(centred_ND, full_matrices=False)

@@ -9,11 +9,14 @@ import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cairn.embeddings.config import LONGEST_SENTENCE
-from cairn.embeddings.vocabulary import WordCounter
+
+if TYPE_CHECKING:
+    from cairn.embeddings.counting import WordCounter
 
 CHUNK_WORDS = 10_000  # one learning rate, one worker, one stream of random numbers
 
@@ -39,7 +42,7 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def write(self, blocks: Iterable[bytes], counter: WordCounter) -> None:
+    def write(self, blocks: Iterable[bytes], counter: "WordCounter") -> None:
         """Number the words of all blocks. Chunks end where sentences do: none is cut but by its length."""
         start = end = before = 0
         for block in blocks:

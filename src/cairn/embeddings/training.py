@@ -12,38 +12,33 @@ from itertools import product
 import numpy as np
 
 from cairn.core.batching import in_threads
-from cairn.core.errors import UserError
-from cairn.core.progress import Display, say
+from cairn.core.progress import Display
 from cairn.corpus import Quarantine
 from cairn.embeddings.config import FastTextConfig, Word2VecConfig
 from cairn.embeddings.huffman import huffman_paths
 from cairn.embeddings.plain import Bags, Targets
+from cairn.embeddings.reading import read_words
 from cairn.embeddings.sampling import alias_table, keep_probability, noise_probability, thresholds
 from cairn.embeddings.spool import Spool
-from cairn.embeddings.stream import Source, blocks
-from cairn.embeddings.vocabulary import Vocabulary, WordCounter
+from cairn.embeddings.stream import Source
+from cairn.embeddings.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class Reading:
-    """rows: int32[distinct], the word's row in the vocabulary for each number of the spool, or -1."""
+class Prepared:
+    """What the epochs need beside the matrices. rows: int32, the word's row for each number in the spool, or -1."""
 
     vocabulary: Vocabulary
     rows: np.ndarray
+    keep: np.ndarray  # see `sampling.thresholds`
+    targets: Targets
 
 
-def read_words(source: Source, config: Word2VecConfig, spool: Spool, quarantine: Quarantine | None) -> Reading:
-    """The only pass over the source. Raises UserError where it has too few words; says what could not be read."""
-    counter = WordCounter()
-    own = Quarantine()
-    spool.write(blocks(source, config.text, own), counter)
-    if own.counts:
-        say(f"left out: {own.summary()}")
-        if quarantine is not None:
-            quarantine.add_all(own)
-    if not spool.words:
-        raise UserError(f"no words in {_shown(source)}; left out: {own.summary()}")
-    return Reading(*counter.vocabulary(config.min_count))
+def prepare(source: Source, config: Word2VecConfig, spool: Spool, quarantine: Quarantine | None) -> Prepared:
+    """The only pass over the source, and what follows from its words alone. Errors are those of `read_words`."""
+    read = read_words(source, config.text, config.min_count, config.max_distinct, spool, quarantine)
+    keep = thresholds(keep_probability(read.vocabulary.counts, config.sample))
+    return Prepared(read.vocabulary, read.rows, keep, targets_of(read.vocabulary, config))
 
 
 def targets_of(vocabulary: Vocabulary, config: Word2VecConfig) -> Targets:
@@ -61,14 +56,11 @@ def initial(rows: int, dim: int, reach: float, seed: int) -> np.ndarray:
     return matrix_RD
 
 
-def train(spool: Spool, reading: Reading, bags: Bags, inputs_RD: np.ndarray, config: Word2VecConfig) -> np.ndarray:
+def train(spool: Spool, prepared: Prepared, bags: Bags, inputs_RD: np.ndarray, config: Word2VecConfig) -> np.ndarray:
     """All epochs. inputs_RD changes in place; returns the output matrix [O, D], a row a word or a node of the tree."""
     from cairn.kernels.word2vec import train_chunk
 
-    vocabulary = reading.vocabulary
-    targets = targets_of(vocabulary, config)
-    keep = thresholds(keep_probability(vocabulary.counts, config.sample))
-    outputs_OD = np.zeros((len(vocabulary), config.dim), np.float32)
+    outputs_OD = np.zeros((len(prepared.vocabulary), config.dim), np.float32)
     saturate = isinstance(config, FastTextConfig)  # see `plain.LIMIT`
     total = config.epochs * spool.words
 
@@ -79,7 +71,7 @@ def train(spool: Spool, reading: Reading, bags: Bags, inputs_RD: np.ndarray, con
         rate = config.rate + (config.final_rate - config.rate) * done / total
         seed = np.random.SeedSequence([config.seed, epoch, number]).generate_state(1, np.uint64)[0]
         train_chunk(
-            *(spool.read(chunk), reading.rows, keep, bags, targets, inputs_RD, outputs_OD),
+            *(spool.read(chunk), prepared.rows, prepared.keep, bags, prepared.targets, inputs_RD, outputs_OD),
             *(config.model == "skipgram", saturate, config.window, np.float32(rate), seed),
         )
         return done, rate
@@ -91,7 +83,3 @@ def train(spool: Spool, reading: Reading, bags: Bags, inputs_RD: np.ndarray, con
             display.update(done, f"rate {rate:.4f}  {speed:,.0f} words/s")
         display.update(total)
     return outputs_OD
-
-
-def _shown(source: Source) -> str:
-    return str(source) if not isinstance(source, (list, tuple)) and hasattr(source, "__fspath__") else "the text"

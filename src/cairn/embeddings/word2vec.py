@@ -11,7 +11,7 @@ from cairn.embeddings.config import Word2VecConfig
 from cairn.embeddings.plain import Bags
 from cairn.embeddings.spool import Spool
 from cairn.embeddings.stream import Source
-from cairn.embeddings.training import initial, read_words, train
+from cairn.embeddings.training import initial, prepare, train
 from cairn.embeddings.vectors import WordVectors
 
 
@@ -30,8 +30,8 @@ def train_word2vec(
     """
     config = config or Word2VecConfig()
     with Spool() as spool:
-        reading = read_words(source, config, spool, quarantine)
-        words = len(reading.vocabulary)
+        prepared = prepare(source, config, spool, quarantine)
+        words = len(prepared.vocabulary)
         inputs_VD = initial(words, config.dim, 0.5 / config.dim, config.seed)
-        train(spool, reading, Bags.of_words(words), inputs_VD, config)
-    return WordVectors(reading.vocabulary.words, inputs_VD, reading.vocabulary.counts)
+        train(spool, prepared, Bags.of_words(words), inputs_VD, config)
+    return WordVectors(prepared.vocabulary.words, inputs_VD, prepared.vocabulary.counts)

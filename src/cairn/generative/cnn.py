@@ -6,7 +6,7 @@ places (the picture halves), and keeps what it was given beside what it adds (He
 
     3 x 32 x 32 -> w x 16 x 16 -> 2w x 8 x 8 + block -> 4w x 4 x 4 + block -> largest over the places -> classes
 
-which is the plan of the ResNet-9 of DAWNBench's CIFAR runs, a third of its width.
+after the plan of the ResNet-9 of DAWNBench's CIFAR runs, much smaller.
 
 Shapes: B pictures, C channels, H height, W width, O channels that come out, L classes.
 """

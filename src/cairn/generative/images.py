@@ -53,7 +53,7 @@ def read_pictures(source: Path | str) -> PictureSet:
     if not source.exists():
         raise UserError(f"--data {source} does not exist")
     try:
-        if source.name.endswith((".tar.gz", ".tgz")) or (source.is_dir() and any(source.glob("*.bin"))):
+        if source.name.endswith((".tar.gz", ".tgz")) or (source.is_dir() and any(source.glob("data_batch_*"))):
             train, test = (Pictures(*read_cifar_binary(source, train=part)) for part in (True, False))
             return PictureSet(train, test, CIFAR_CLASSES, ())
         found = read_images(source, "train")

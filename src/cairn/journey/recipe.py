@@ -58,7 +58,7 @@ RECIPES = {
     "stone": _recipe(
         "stone",
         256,
-        pretrain={"rows": 8, "echo": 0.1, "echo_steps": 600, "train": {"steps": 1150}},
+        pretrain={"rows": 8, "echo": 0.1, "echo_steps": 750, "train": {"steps": 1300}},
         continued={
             "rows": 8,
             "replay": 0.25,

@@ -3,6 +3,8 @@
 The table is that of `cairn.kernels.chunks`: what is said there of its arrays holds here.
 """
 
+import numpy as np
+
 from cairn.kernels.chunks import chunk_key, find_chunk
 from cairn.kernels.jit import inlined, kernel
 
@@ -30,14 +32,15 @@ def space_at(data, at, end):
 
 
 @kernel
-def number_words(data, at, end, longest, sentence, slots, entries, bytes_, starts, counts, used, ids):
+def number_words(data, at, end, limit, longest, sentence, slots, entries, bytes_, starts, counts, used, ids):
     """Write the entry of every word of data[at:end] (uint8, UTF-8), and END_OF_SENTENCE after each line.
 
-    longest: words after which a sentence is ended also without a line end. sentence: words of the sentence so far, from
-    an earlier call. ids: int32, room for end - at + 2. Returns (ids written, where to go on, words of the sentence so
-    far); less than `end` means that the table must grow first, by the word that begins there.
+    limit: entries at most; a word beyond them gets this number. longest: words after which a sentence is ended also
+    without a line end. sentence: words of the sentence so far, from an earlier call. ids: int32, room for end - at + 2.
+    Returns (ids written, where to go on, words of the sentence so far, words beyond the limit). To go on before `end`
+    means that the table must grow first, by the word that begins there.
     """
-    written = 0
+    written = ignored = 0
     while at < end:
         width = space_at(data, at, end)
         if width:
@@ -58,22 +61,25 @@ def number_words(data, at, end, longest, sentence, slots, entries, bytes_, start
                 at += 1
         key = chunk_key(data, start, at)
         slot = find_chunk(data, start, at, key, slots, entries, bytes_, starts)
-        if slots[slot] == 0:
-            entry = used[0]
+        entry = entries[slot] if slots[slot] != 0 else np.int64(used[0])
+        if slots[slot] == 0 and entry < limit:
             first = starts[entry]
             if entry + 2 > len(starts) or 2 * (entry + 1) > len(slots) or first + at - start > len(bytes_):
-                return written, start, sentence
+                return written, start, sentence, ignored
             bytes_[first : first + at - start] = data[start:at]
             slots[slot], entries[slot] = key, entry
             starts[entry + 1] = first + at - start
             counts[entry] = 0
             used[0] = entry + 1
-        counts[entries[slot]] += 1
-        ids[written] = entries[slot]
+        if entry < limit:
+            counts[entry] += 1
+        else:
+            ignored += 1
+        ids[written] = entry
         written += 1
         sentence += 1
         if sentence == longest:
             ids[written] = END_OF_SENTENCE
             written += 1
             sentence = 0
-    return written, end, sentence
+    return written, end, sentence, ignored

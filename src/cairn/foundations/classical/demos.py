@@ -186,7 +186,7 @@ def failing(out: Path) -> list[str]:
     )
     axes[3].set(title="k-NN, useless features", xlabel="useless features + 1", xscale="log", ylim=(0, 1.02))
     for panel in axes[[0, 3]]:
-        panel.legend(frameon=False, fontsize=7)
+        panel.legend(frameon=False, fontsize=7, loc="lower left" if panel is axes[0] else "lower right")
     return [*lines, str(save(figure, out / "classical-failures.svg"))]
 
 

@@ -67,7 +67,7 @@ def erf(x: Any) -> np.ndarray:
     x = np.asarray(x, dtype=np.float64)
     near = np.clip(x, -NEAR, NEAR)
     term = total = near
-    for n in range(1, 60):  # the ratio 2 x^2 / (2n + 1) is then below 1/10, and the term below 1e-17
+    for n in range(1, 30):  # from 25 on nothing changes any more
         term = term * (2 * near**2 / (2 * n + 1))
         total = total + term
     series = 2 / np.sqrt(np.pi) * np.exp(-(near**2)) * total
@@ -87,6 +87,6 @@ def _erfc_far(x: np.ndarray) -> np.ndarray:
     """exp(-x^2) / sqrt(pi) / (x + 1/2 / (x + 1 / (x + 3/2 / (x + ...)))) for x >= NEAR, from the inside out (7.1.14)."""
     x = np.maximum(x, NEAR)
     fraction = x
-    for n in range(120, 0, -1):
+    for n in range(80, 0, -1):  # at 1.5, where it converges slowest, 60 levels leave 2e-13
         fraction = x + n / 2 / fraction
     return np.exp(-(x**2)) / np.sqrt(np.pi) / fraction

@@ -137,10 +137,13 @@ class Watch:
         for name, ratio in last.updates.items():
             if not name.endswith("weight"):
                 continue
+            largest = max(snapshot.updates.get(name, 0.0) for snapshot in self.snapshots)
             if ratio > LARGE_UPDATE:
                 lines.append(f"{name}: a step changes it by {ratio:.0e} of its length; lower the learning rate")
-            elif ratio < SMALL_UPDATE:
-                lines.append(f"{name}: a step changes it by {ratio:.0e} of its length; raise the learning rate")
+            elif largest < SMALL_UPDATE:  # at the end of a schedule small steps are meant
+                lines.append(
+                    f"{name}: no step changed it by more than {largest:.0e} of its length; raise the learning rate"
+                )
         return lines
 
 

@@ -7,11 +7,11 @@ predicted best.
 
 >>> def minimum_of(penalty):  # of (w - 1)^2 / 2 + penalty, for a weight that wants to be 1 and one that wants to be 0.05
 ...     w = Tensor(np.array([0.5, 0.5]), requires_grad=True)
-...     for _ in range(2000):
+...     for _ in range(400):
 ...         w.grad = None
 ...         error = w - np.array([1.0, 0.05])
 ...         ((error * error).sum() / 2 + penalty([w], 0.1)).backward()
-...         w.data -= 0.01 * w.grad
+...         w.data -= 0.02 * w.grad
 ...     return w.data.round(2) + 0.0
 >>> minimum_of(l2), minimum_of(l1)
 (array([0.91, 0.05]), array([0.9, 0. ]))

@@ -56,6 +56,7 @@ class Node:
     __slots__ = ("arrays", "inputs", "name", "rules", "time")
 
     def __init__(self, name: str, inputs: Sequence[Any], arrays: list[Any], rules: Sequence[Callable[..., Any]]):
+        assert len(inputs) == len(rules), f"{name}: one rule for each input"
         self.name, self.inputs, self.arrays, self.rules = name, inputs, arrays, rules
         self.time = next(_clock)
 
@@ -98,12 +99,15 @@ class Variable:
             elif leaf.grad is not None:
                 leaf.grad = leaf.grad + g
             else:
-                leaf.grad = _own(g, given)
+                leaf.grad = own(g, given)
 
 
-def _own(g: Any, given: set[int]) -> np.ndarray:
-    """An array that nobody else holds. Rules return something fresh, the g that they got, or a view of it; a gradient that
-    is clipped or scaled in place must not change another one."""
+def own(g: Any, given: set[int]) -> np.ndarray:
+    """g as an array that nobody else holds; `given` are the ids of those that somebody does.
+
+    Rules return something fresh, the g that they got, or a view of it; a gradient that is clipped or scaled in place must not
+    change another one.
+    """
     g = np.asarray(g)
     if g.base is not None or id(g) in given:
         g = g.copy()

@@ -29,7 +29,7 @@ from cairn.foundations.tensor import (
     shapes,
     softmaxes,
 )
-from cairn.foundations.tensor.graph import Variable, plain, touch, walk_back
+from cairn.foundations.tensor.graph import Variable, own, plain, touch, walk_back
 from cairn.foundations.tensor.reductions import Axis
 
 
@@ -335,12 +335,13 @@ def grad(
     else:
         found = {}
     results = []
+    given = {id(plain(gradient))}
     for i, x in enumerate(inputs):
         if x not in found and not allow_unused:
             raise ValueError(
                 f"the output does not depend on input {i}, of shape {x.shape}: it was detached on the way, or is another "
                 "tensor than the one used; allow_unused=True gives zeros"
             )
-        g = found.get(x)
-        results.append(Tensor(np.zeros_like(x.data)) if g is None else g if isinstance(g, Tensor) else Tensor(g))
+        g = found.get(x, np.zeros_like(x.data))
+        results.append(g if isinstance(g, Tensor) else Tensor(own(g, given)))
     return results

@@ -126,10 +126,8 @@ def _turn(both: np.ndarray, N: int, first: np.ndarray, second: np.ndarray, toler
 def _complete(rows: np.ndarray, known: int) -> np.ndarray:
     """Fill the rows after the first `known` orthonormal ones with unit vectors that are perpendicular to all before."""
     for k in range(known, len(rows)):
-        # The axis that the rows so far cover least; twice, because one subtraction leaves rounding of the other rows.
+        # The axis that the rows so far cover least: what they leave of it is too long to be lost in rounding.
         axis = np.eye(rows.shape[1])[np.argmin((rows[:k] ** 2).sum(axis=0))]
-        for _ in range(2):
-            axis = axis - rows[:k].T @ (rows[:k] @ axis)
-            axis = axis / np.linalg.norm(axis)
-        rows[k] = axis
+        axis -= rows[:k].T @ (rows[:k] @ axis)
+        rows[k] = axis / np.linalg.norm(axis)
     return rows

@@ -99,7 +99,7 @@ class StudentT(Distribution):
 
         Expect: given the parameters, value i's precision is w_i = (nu + 1) / (nu + z_i^2), small for what lies far out.
         Maximize: location and scale are then the weighted mean and deviation, and nu is looked up along the likelihood.
-        (To divide by sum w, which comes to N in the end, takes far fewer rounds than by N: Meng & van Dyk 1997.)
+        (To divide by sum w, which comes to N in the end, takes fewer rounds than by N: Meng & van Dyk 1997.)
         """
         x_N = varied(observations(x))
         median = float(np.median(x_N))
