@@ -1,10 +1,14 @@
 """Counting words: their numbers go to the spool, their counts decide on the vocabulary."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from cairn.core.errors import UserError
 from cairn.embeddings.vocabulary import Vocabulary
 from cairn.tokenizers.fast import ChunkCounter
+
+BATCH = 1 << 18  # numbers that are given out at a time
 
 
 class WordCounter(ChunkCounter):
@@ -20,21 +24,20 @@ class WordCounter(ChunkCounter):
         self.ignored = 0  # occurrences of words beyond the limit
         self._sentence = 0  # words since the last sentence ended
 
-    def number(self, block: bytes, longest_sentence: int) -> list[np.ndarray]:
+    def number(self, block: bytes, longest_sentence: int) -> Iterator[np.ndarray]:
         """The numbers (int32) of the words of UTF-8 text, -1 after each sentence; in one array or several."""
         from cairn.kernels.word_ids import number_words
 
-        data, at, written = np.frombuffer(block, np.uint8), 0, []
+        data, at = np.frombuffer(block, np.uint8), 0
         while at < len(data):
-            ids = np.empty(len(data) - at + 2, np.int32)
+            ids = np.empty(min(len(data) - at + 2, BATCH), np.int32)
             table = self.slots, self.entries, self.bytes, self.starts, self.counts, self.used
             state = self.limit, longest_sentence, self._sentence
-            count, at, self._sentence, ignored = number_words(data, at, len(data), *state, *table, ids)
+            count, at, self._sentence, ignored, wanting = number_words(data, at, len(data), *state, *table, ids)
             self.ignored += ignored
-            written.append(ids[:count])
-            if at < len(data):
-                self._grow(len(data) - at)
-        return written
+            yield ids[:count]
+            if wanting:
+                self._grow(wanting)
 
     def vocabulary(self, min_count: int) -> tuple[Vocabulary, np.ndarray]:
         """The words seen `min_count` times, and int32: the row of each number, -1 for words left out."""

@@ -42,8 +42,8 @@ def texts(source: Source, quarantine: Quarantine) -> Iterator[str]:
 def blocks(source: Source, text: str, quarantine: Quarantine) -> Iterator[bytes]:
     """The same as UTF-8 with line ends after sentences, about a megabyte at a time. text: `Word2VecConfig.text`."""
     for batch in batches(texts(source, quarantine)):
-        joined = "\n".join(prose_sentences(one) for one in batch) if text == "prose" else "\n".join(batch)
-        yield (joined + "\n").encode("utf-8", "replace")  # half of a surrogate pair is no text
+        lines = map(prose_sentences, batch) if text == "prose" else batch
+        yield "\n".join([*lines, ""]).encode("utf-8", "replace")  # half of a surrogate pair is no text
 
 
 def prose_sentences(text: str) -> str:

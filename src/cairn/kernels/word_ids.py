@@ -36,12 +36,12 @@ def number_words(data, at, end, limit, longest, sentence, slots, entries, bytes_
     """Write the entry of every word of data[at:end] (uint8, UTF-8), and END_OF_SENTENCE after each line.
 
     limit: entries at most; a word beyond them gets this number. longest: words after which a sentence is ended also
-    without a line end. sentence: words of the sentence so far, from an earlier call. ids: int32, room for end - at + 2.
-    Returns (ids written, where to go on, words of the sentence so far, words beyond the limit). To go on before `end`
-    means that the table must grow first, by the word that begins there.
+    without a line end. sentence: words of the sentence so far, from an earlier call. ids: int32. Returns (ids written,
+    where to go on, words of the sentence so far, words beyond the limit, bytes of the word for which the table must grow
+    first). To go on before `end` without such bytes means that `ids` is full.
     """
     written = ignored = 0
-    while at < end:
+    while at < end and written + 2 <= len(ids):
         width = space_at(data, at, end)
         if width:
             if data[at] == 0x0A and sentence:
@@ -65,7 +65,7 @@ def number_words(data, at, end, limit, longest, sentence, slots, entries, bytes_
         if slots[slot] == 0 and entry < limit:
             first = starts[entry]
             if entry + 2 > len(starts) or 2 * (entry + 1) > len(slots) or first + at - start > len(bytes_):
-                return written, start, sentence, ignored
+                return written, start, sentence, ignored, at - start
             bytes_[first : first + at - start] = data[start:at]
             slots[slot], entries[slot] = key, entry
             starts[entry + 1] = first + at - start
@@ -82,4 +82,4 @@ def number_words(data, at, end, limit, longest, sentence, slots, entries, bytes_
             ids[written] = END_OF_SENTENCE
             written += 1
             sentence = 0
-    return written, end, sentence, ignored
+    return written, at, sentence, ignored, 0

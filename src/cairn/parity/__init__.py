@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-MODULES = ("positions", "decoders", "experts", "encoders", "optimizers")
+MODULES = (
+    "foundations_scalar",
+    "foundations_tensor",
+    "foundations_network",
+    "foundations_sequence",
+    "foundations_mathematics",
+    "foundations_metrics",
+    "embeddings",
+    "positions",
+    "decoders",
+    "experts",
+    "encoders",
+    "optimizers",
+)
 
 
 @dataclass(frozen=True)
