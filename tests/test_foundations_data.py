@@ -194,7 +194,7 @@ def test_cifar_pickles_are_refused_by_name(tmp_path, capsys):
     folder.mkdir()
     (folder / "data_batch_1").write_bytes(pickle.dumps(Bomb()))
     archive = tar_of(tmp_path / "cifar-10-python.tar.gz", {"cifar-10-batches-py/data_batch_1": pickle.dumps(Bomb())})
-    for source in (folder, archive):
+    for source in (folder, folder / "data_batch_1", archive):
         with pytest.raises(ValueError, match=r"pickle.*download the binary version, cifar-10-binary\.tar\.gz"):
             read_cifar_binary(source)
     assert not capsys.readouterr().out

@@ -11,7 +11,7 @@ from cairn.core.batching import batches
 from cairn.core.errors import UserError
 from cairn.corpus import Corpus, Quarantine
 from cairn.corpus.sources import read_folder
-from cairn.corpus.sources.plan import DOCUMENT_BYTES, SUFFIXES
+from cairn.corpus.sources.plan import KINDS
 from cairn.corpus.sources.reading import Reading
 from cairn.corpus.sources.streams import DECODERS, DamagedError, open_stream
 from cairn.corpus.sources.text import read_text
@@ -19,6 +19,7 @@ from cairn.corpus.sources.text import read_text
 # A path, or texts (strings; one or more sentences each) and sentences (lists of words), mixed as they come.
 Source = str | Path | Iterable[str | list[str] | tuple[str, ...]]
 
+PIECE_BYTES = 1 << 20
 SENTENCE_END = re.compile(r"(?:[.!?。！？]+(?=\s|$)|\n[ \t]*(?=\n))\s*")
 NOT_A_WORD = re.compile(r"[^\w\n]+|_+")
 
@@ -31,7 +32,7 @@ def texts(source: Source, quarantine: Quarantine) -> Iterator[str]:
         yield from map(_text, source)
         return
     path = Path(source)
-    if path.is_file() and not _ending(path).endswith(SUFFIXES):
+    if path.is_file() and KINDS.get(_ending(path), "text") == "text":
         yield from _plain_file(path, quarantine)
     elif (path / "corpus.json").is_file():
         yield from Corpus(path).texts("general-train")
@@ -71,12 +72,13 @@ def _text(item: object) -> str:
 
 
 def _ending(path: Path) -> str:
-    return (path.stem if path.suffix.lower() in DECODERS else path.name).lower()
+    """What tells a file's kind: of "a.TXT.gz" it is ".txt"."""
+    return (Path(path.stem) if path.suffix.lower() in DECODERS else path).suffix.lower()
 
 
 def _plain_file(path: Path, quarantine: Quarantine) -> Iterator[str]:
-    """A file whose ending says nothing, as text8 has none."""
-    reading = Reading(path.name, quarantine, "", DOCUMENT_BYTES)
+    """Text, also in a file whose ending says nothing (text8 has none), a small piece at a time."""
+    reading = Reading(path.name, quarantine, "", PIECE_BYTES)
     try:
         with open_stream(path, path.suffix.lower() if path.suffix.lower() in DECODERS else "") as stream:
             yield from (document.text for document in read_text(stream, reading))

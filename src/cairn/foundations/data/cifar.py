@@ -49,6 +49,7 @@ def read_cifar_binary(source: Path | str, train: bool = True, classes: int = 10)
     elif source.suffix == ".bin":
         files, names = {source.name: _whole(source)}, []
     else:
+        _refuse_pickles(source, [source.name], classes)
         files, names = _from_archive(source, pattern)
     if not files:
         _refuse_pickles(source, names, classes)
