@@ -128,7 +128,7 @@ def test_the_objective_is_the_sum_of_torch_s_cross_entropy():
     for smoothing in (0.0, 0.3):
         loss, sums = ImageClassification(smoothing).loss(model, batch)
         wanted = nn.CrossEntropyLoss(label_smoothing=smoothing)(model(batch.pixels_BCHW), batch.labels_B)
-        assert float(loss) / data.weight(batch) == pytest.approx(float(wanted), rel=1e-5)
+        assert float(loss.detach()) / data.weight(batch) == pytest.approx(float(wanted.detach()), rel=1e-5)
     right = predict(model, pictures.pixels).argmax(1) == pictures.labels
     assert int(sums["accuracy"]) == right.sum()
 

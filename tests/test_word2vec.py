@@ -233,8 +233,8 @@ def test_the_kernel_equals_its_twin(model, loss, subwords):
     )
     assert trained == plain.train_chunk(numbers, rows, keep, bags, targets, *twins, *kind, 3, 0.05, 77) > 50
     assert np.abs(inputs - before).max() > 0.05
-    np.testing.assert_allclose(inputs, twins[0], atol=5e-5)
-    np.testing.assert_allclose(outputs, twins[1], atol=5e-5)
+    np.testing.assert_allclose(inputs, twins[0], atol=2e-5)
+    np.testing.assert_allclose(outputs, twins[1], atol=2e-5)
 
 
 # --- what is learned

@@ -62,6 +62,7 @@ RESUMABLE = {
     "pretrain",
     "sft",
     "dpo",
+    "vision",
 }
 
 EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130

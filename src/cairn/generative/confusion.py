@@ -16,7 +16,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], a
     side = 1.4 + 0.42 * len(classes)
     figure, (axes,) = new_figure(size=(side, side))
     axes.imshow(share_LL, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(share_LL > 0.005):  # less is shown as 0
+    for row, column in np.argwhere(share_LL > 0.005):  # less would be a 0
         share = share_LL[row, column]
         colour = "white" if share > 0.5 else "black"
         axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)

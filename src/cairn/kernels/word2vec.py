@@ -23,18 +23,15 @@ RELAXED = {"reassoc", "contract", "nsz", "arcp"}
 _INNER: dict[str, Any] = {"nogil": True, "fastmath": RELAXED, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _inner: Any = functools.partial(njit, **_INNER)
 
-LIMIT = np.float32(6)
-CELLS = 1024
-_ends = 1 / (1 + np.exp(-np.linspace(-6, 6, CELLS + 1)))
-# Straight lines between 1,025 points are within 2e-6 of the function; exp took half as long as all the rest.
-SIGMOID, SLOPE = _ends[:-1].astype(np.float32), np.diff(_ends).astype(np.float32)
-
+LIMIT = np.float32(6)  # `plain.LIMIT`
+ONE = np.float32(1)
 CACHE_LINE = 64
 ALWAYS = np.uint32(0xFFFFFFFF)
 
 
 def _prefetching(typing, matrix_RD, row, byte):
-    """Ask for a cache line of a row long before it is used. The rows of noise lie anywhere: waiting took half the time."""
+    """Ask for a cache line of a row before it is used. The rows of noise lie anywhere: with 30,000 words and more, training
+    was measured 1.5 times faster for it."""
 
     def generate(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -97,11 +94,9 @@ def _choose(word, targets, ids, labels, at, outputs_OD, state):
 def _move(score, label, saturate, rate):
     """The rate times label - logistic(score); 0 where a target is left alone."""
     if -LIMIT < score < LIMIT:
-        place = (score + LIMIT) * np.float32(CELLS / 12)
-        cell = min(np.int64(place), CELLS - 1)
-        told = SIGMOID[cell] + SLOPE[cell] * (place - np.float32(cell))
+        told = ONE / (ONE + np.exp(-score))  # a table of it, as word2vec.c has, was measured no faster
     elif saturate:
-        told = np.float32(1) if score > 0 else np.float32(0)
+        told = ONE if score > 0 else np.float32(0)
     else:
         return np.float32(0)
     return rate * (np.float32(label) - told)
@@ -171,7 +166,7 @@ def _prefetch_bag(word, bags, inputs_RD):
 
 @_inner
 def _mean(sum_D, count):
-    scale = np.float32(1) / np.float32(count)
+    scale = ONE / np.float32(count)
     for d in range(sum_D.shape[0]):
         sum_D[d] *= scale
 

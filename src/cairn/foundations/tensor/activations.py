@@ -71,5 +71,6 @@ def gelu(x: Any, approximate: bool = False) -> Any:
     approximate: with a tanh in place of the normal distribution, as GPT-2 has it; up to 0.0005 away from the exact one.
     """
     if approximate:
-        return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))  # sqrt(2 / pi); x**3 would call the slow pow
+        inner = 0.7978845608028654 * (x + 0.044715 * x * x * x)  # sqrt(2 / pi); x**3 would call the slow pow
+        return 0.5 * x * (1 + tanh(inner))
     return x * normal_cdf(x)
