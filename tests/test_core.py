@@ -75,6 +75,42 @@ def test_file_is_whole_or_absent(tmp_path):
     assert os.listdir(tmp_path) == ["f"]
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_tensors_can_be_read_by_those_who_can_read_the_files_beside_them(umask, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    from cairn.core.tensors import save_tensors
+
+    before = os.umask(umask)
+    try:
+        with atomic_directory(tmp_path / "d") as d:
+            write_json(d / "config.json", {})
+            for value in (1.0, 2.0):  # anew, and over an older one
+                save_tensors({"a": torch.full((2,), value)}, d / "model.safetensors")
+    finally:
+        os.umask(before)
+    config, weights = (tmp_path / "d" / name for name in ("config.json", "model.safetensors"))
+    assert weights.stat().st_mode == config.stat().st_mode
+    assert load_file(weights)["a"].tolist() == [2.0, 2.0]
+
+
+def test_tensors_that_cannot_be_written_leave_nothing(tmp_path, monkeypatch):
+    import torch
+
+    from cairn.core import tensors
+
+    def full(*_, **__):
+        raise tensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(tensors, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        tensors.save_tensors({"a": torch.ones(2)}, tmp_path / "x.safetensors")
+    with pytest.raises(FileNotFoundError):
+        tensors.save_tensors({"a": torch.ones(2)}, tmp_path / "none" / "x.safetensors")
+    assert os.listdir(tmp_path) == []
+
+
 def test_directory_is_whole_or_absent(tmp_path):
     path = tmp_path / "d"
     for content in ("one", "two"):

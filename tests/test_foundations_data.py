@@ -220,6 +220,9 @@ def test_cifar_archives_are_checked(tmp_path, monkeypatch):
         read_cifar_binary(tar_of(tmp_path / "b.tar.gz", {"other.txt": b"x"}))
     bomb = tar_of(tmp_path / "c.tar.gz", {"zeros": bytes(8 << 20), "data_batch_1.bin": records([1])})
     assert read_cifar_binary(bomb)[1].tolist() == [1]
+    many = tar_of(tmp_path / "many.tar.gz", {str(i): b"" for i in range(cifar.MAX_MEMBERS + 1)})
+    with pytest.raises(ValueError, match="more than 1,000 files"):
+        read_cifar_binary(many)
     monkeypatch.setattr(cifar, "MAX_ARCHIVE", 4 << 20)
     with pytest.raises(ValueError, match="unpacks to more than"):
         read_cifar_binary(bomb)
@@ -376,6 +379,17 @@ def test_digits(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ValueError, match=r"cairn\[foundations\]"):
         load_digits()
+
+
+def test_too_few_pictures_for_three_parts_are_refused():
+    x = np.zeros((3, 1, 2, 2), dtype=np.uint8)
+    for y, says in (([0, 1, 2], "parts of 3, 0 and 0"), ([0] * 9, "3 pictures and 9 classes")):
+        with pytest.raises(ValueError, match=says):
+            split_images(x, np.array(y))
+    with pytest.raises(ValueError, match="parts of 0, 0 and 0"):
+        split_images(x[:0], np.zeros(0, dtype=int))
+    with pytest.raises(ValueError, match="shares"):
+        stratified_split(np.zeros(3, dtype=int), (), 0)
 
 
 def test_pictures_of_bytes_become_shares_of_white():

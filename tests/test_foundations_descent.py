@@ -111,6 +111,24 @@ def test_walks_that_cannot_be():
         walk(LANDS[0], "SGD", 0.1, 1)
     with pytest.raises(ValueError, match=r"plain on Rosenbrock left for infinity at step \d+: lower the rate, 0.1"):
         walk(LANDSCAPES["Rosenbrock"], "plain", 0.1, 100)
+    with pytest.raises(ValueError, match="a walk of -1 steps: give 0 or more"):
+        walk(LANDS[0], "plain", 0.1, -1)
+    for start, rate in (([1.0], 0.1), ([1.0, 2.0, 3.0], 0.1), ([1.0, np.nan], 0.1), ([1.0, 2.0], np.inf)):
+        with pytest.raises(ValueError, match="give two finite numbers, and a finite rate"):
+            walk(LANDS[0], "plain", rate, 2, np.array(start))
+    with pytest.raises(ValueError, match="Newton on bowl came to a point whose Hessian cannot be inverted"):
+        walk(bowl(0.0), "Newton", 1.0, 2)
+
+
+def test_rates_that_cannot_be():
+    with pytest.raises(ValueError, match="curves up in no direction"):
+        bound(np.array([-2.0, 0.0]))
+    path = walk(LANDSCAPES["bowl"], "Newton", 1.0, 2)  # arrives in one step
+    assert measured(path[:2]) == 0.0
+    with pytest.raises(ValueError, match="had arrived before its last step"):
+        measured(path)
+    with pytest.raises(ValueError, match="no step to measure"):
+        measured(path[:1])
 
 
 def test_at_its_best_never_climbs_and_every_method_arrives_on_the_bowl():

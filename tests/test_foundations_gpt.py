@@ -1,14 +1,19 @@
 """The GPT in NumPy: text, counting, model, training, sampling, files."""
 
+import importlib
 import json
+import tracemalloc
+import warnings
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cairn.foundations import gpt
 from cairn.foundations.gpt import GPT, Alphabet, GPTConfig, NGram, SampleConfig, TrainConfig
-from cairn.foundations.gpt.__main__ import parser, run
+from cairn.foundations.gpt.__main__ import main, parser, run
 from cairn.foundations.tensor import Tensor
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "text"
@@ -53,20 +58,39 @@ def test_targets_are_the_characters_that_follow():
 def test_counts_by_hand():
     ids = np.array([0, 1, 0, 1, 1, 2])
     bigram = NGram(ids, 3, 2, smoothing=0.5)
-    np.testing.assert_allclose(bigram.p_CV[1], np.array([1.5, 1.5, 1.5]) / 4.5)
-    np.testing.assert_allclose(bigram.p_CV[0], np.array([0.5, 2.5, 0.5]) / 3.5)
+    np.testing.assert_allclose(table(bigram)[1], np.array([1.5, 1.5, 1.5]) / 4.5)
+    np.testing.assert_allclose(table(bigram)[0], np.array([0.5, 2.5, 0.5]) / 3.5)
+    np.testing.assert_allclose(table(bigram)[2], np.array([1, 1, 1]) / 3)  # never seen before anything
     np.testing.assert_allclose(bigram.losses(np.array([2, 0, 1])), -np.log([1 / 3, 2.5 / 3.5]))
     trigram = NGram(ids, 3, 3, smoothing=1.0)  # before the text stands symbol 0
-    np.testing.assert_allclose(trigram.p_CV[0 * 3 + 0], np.array([1, 2, 1]) / 4)
-    np.testing.assert_allclose(trigram.p_CV[1 * 3 + 1], np.array([1, 1, 2]) / 4)
+    np.testing.assert_allclose(table(trigram)[0 * 3 + 0], np.array([1, 2, 1]) / 4)
+    np.testing.assert_allclose(table(trigram)[1 * 3 + 1], np.array([1, 1, 2]) / 4)
     for order in (1, 2, 3):
-        np.testing.assert_allclose(NGram(ids, 3, order).p_CV.sum(axis=1), 1)
+        np.testing.assert_allclose(table(NGram(ids, 3, order)).sum(axis=1), 1)
 
 
-def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+def table(model):
+    """(C, V): the probability of each character after each context."""
+    return model.p(np.arange(model.symbols ** (model.order - 1))[:, None], np.arange(model.symbols))
+
+
+def test_thousands_of_characters_are_counted_in_little_memory():
+    """The triples of a text in Chinese: as a table they would be 27 billion."""
+    ids = np.random.default_rng(0).integers(3000, size=20_000)
+    tracemalloc.start()
+    losses = NGram(ids, 3000, 3).losses(ids[:1000])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(losses) == 999
+    assert np.isfinite(losses).all()
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("length", [192, 320, 760, 6400])
+def test_the_interval_holds_the_truth_about_as_often_as_it_says(length):
     rng = np.random.default_rng(0)
-    inside = [abs((loss := gpt.mean_loss(rng.exponential(2.0, 6400))).mean - 2.0) < loss.half for _ in range(300)]
-    assert 0.9 < np.mean(inside) < 0.99
+    inside = [abs((loss := gpt.mean_loss(rng.exponential(2.0, length))).mean - 2.0) < loss.half for _ in range(1000)]
+    assert 0.93 < np.mean(inside) < 0.97
 
 
 # --- the model
@@ -118,12 +142,22 @@ def test_weights_of_attention_are_shares_of_what_is_seen():
         (lambda: GPTConfig(5, width=10, heads=3), "3 heads cannot share a width of 10"),
         (lambda: GPTConfig(5, blocks=0), "every size must be at least 1"),
         (lambda: GPT(TINY)(np.zeros((1, 9), int)), "9 tokens, but this model sees 8"),
+        (lambda: GPTConfig(5, seed=-1), "seed -1"),
+        (lambda: GPT(TINY)(np.zeros(3, int)), r"ids \(3,\)"),
+        (lambda: GPT(TINY)(np.zeros((1, 0), int)), "at least one token"),
         (lambda: TrainConfig(steps=10, warmup=10), "warmup"),
+        (lambda: TrainConfig(steps=1, warmup=1), "2 steps or more"),
+        (lambda: TrainConfig(batch=0), "batch 0"),
+        (lambda: TrainConfig(rate=float("nan")), "learning rate of nan"),
         (lambda: SampleConfig(temperature=-1), "temperature"),
+        (lambda: SampleConfig(temperature=float("nan")), "temperature"),
+        (lambda: Alphabet("aab"), "every character stands once"),
+        (lambda: gpt.write(GPT(TINY), np.array([0]), 3, 0, SampleConfig()), "context 0"),
         (lambda: Alphabet("abc").encode("abx"), r"characters \['x'\]"),
         (lambda: gpt.windows(np.arange(4), 1, 4, np.random.default_rng(0)), "no piece of 4"),
-        (lambda: NGram(np.arange(4), 10**5, 2), "order 2"),
-        (lambda: gpt.mean_loss(np.ones(100)), "at least 128"),
+        (lambda: NGram(np.arange(4), 10**5, 4), "order 4"),
+        (lambda: NGram(np.arange(1), 3, 2), "nothing to count"),
+        (lambda: gpt.mean_loss(np.ones(100)), "192 would"),
         (lambda: gpt.read_text(Path("nowhere.txt")), "nowhere.txt cannot be read"),
     ],
 )
@@ -156,6 +190,12 @@ def test_it_learns_a_short_text_by_heart_and_repeats_by_seed():
     assert np.array_equal(runs[1][1], runs[2][1])
 
 
+def test_training_that_diverges_is_stopped():
+    text = np.random.default_rng(0).integers(5, size=200)
+    with pytest.raises(ValueError, match="smaller rate than 1e"):
+        gpt.train(GPT(GPTConfig(5, 8, 16, 1, 2)), text, 8, TrainConfig(steps=9, batch=2, warmup=1, rate=1e30))
+
+
 def test_only_matrices_decay():
     """Without gradients a step is decay alone: matrices shrink by rate * decay, norms and biases stay."""
     weights = {"matrix": Tensor(np.ones((2, 2)), requires_grad=True), "norm": Tensor(np.ones(2), requires_grad=True)}
@@ -171,7 +211,8 @@ def test_every_character_is_asked_once_with_half_a_context():
     for length, context in ((2, 8), (9, 8), (10, 8), (64, 8), (67, 5), (40, 1)):
         ids = rng.integers(4, size=length)
         bigram = NGram(ids, 4, 2)
-        found = gpt.losses(lambda ids_BT, p=bigram.p_CV: Tensor(np.log(p[ids_BT])), ids, context, batch=3)
+        log_p_CV = np.log(table(bigram))
+        found = gpt.losses(lambda ids_BT, log_p_CV=log_p_CV: Tensor(log_p_CV[ids_BT]), ids, context, batch=3)
         np.testing.assert_allclose(found, bigram.losses(ids), atol=1e-12)
 
 
@@ -215,6 +256,13 @@ def test_top_k_draws_from_the_likeliest_alone():
     )
 
 
+def test_a_temperature_close_to_zero_takes_the_likeliest():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = gpt.pick(np.array([[0.0, 1.0, 2.0]]), SampleConfig(temperature=1e-310), np.random.default_rng(0))
+    assert drawn.tolist() == [2]
+
+
 def test_writing_repeats_by_seed_and_goes_beyond_the_context():
     model, prompt = GPT(TINY), np.array([1, 2])
     texts = [gpt.write(model, prompt, 20, 8, SampleConfig(3, seed=seed)) for seed in (0, 0, 1)]
@@ -243,7 +291,7 @@ def test_a_file_gives_the_model_back(tmp_path):
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     path = tmp_path / "model.npz"
-    arrays = {name: weight.data for name, weight in GPT(TINY).weights.items()}
+    arrays: dict[str, Any] = {name: weight.data for name, weight in GPT(TINY).weights.items()}
     about = {"config": {"symbols": 5, "context": 8, "width": 16, "blocks": 2, "heads": 4}, "alphabet": "abcde"}
     for content in (b"", b"PK\x03\x04 not a zip", b"text"):
         path.write_bytes(content)
@@ -260,13 +308,80 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
         gpt.load(path)
 
 
+@pytest.mark.parametrize(
+    ("config", "alphabet"),
+    [({"context": 10**13}, "abcde"), ({"blocks": 10**9}, "abcde"), ({}, "ab"), ({}, "aaaaa"), ({"seed": "x"}, "abcde")],
+)
+def test_a_file_whose_sizes_are_not_those_of_its_weights_is_refused(tmp_path, config, alphabet):
+    arrays: dict[str, Any] = {name: weight.data for name, weight in GPT(TINY).weights.items()}
+    about = {"config": {**asdict(TINY), **config}, "alphabet": alphabet}
+    np.savez(tmp_path / "model.npz", about=np.array(json.dumps(about)), **arrays)
+    with pytest.raises(ValueError, match="is not a model"):
+        gpt.load(tmp_path / "model.npz")
+
+
+# --- the command
+
+SIZES = ["--width", "16", "--blocks", "1", "--context", "8", "--steps", "20", "--batch", "4"]
+
+
+def command(monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["gpt", *SIZES, *map(str, words)])
+    return main()
+
+
 def test_the_command_trains_writes_and_saves(tmp_path, capsys):
-    sizes = ["--width", "16", "--blocks", "1", "--context", "8", "--steps", "20", "--batch", "4"]
-    run(parser().parse_args([*sizes, "--out", str(tmp_path / "names.npz")]))
+    run(parser().parse_args([*SIZES, "--out", str(tmp_path / "new" / "names.npz")]))
     printed = capsys.readouterr().out
     assert "less than the bigram by" in printed
-    assert gpt.load(tmp_path / "names.npz")[0].config.width == 16
+    assert gpt.load(tmp_path / "new" / "names.npz")[0].config.width == 16
     story = tmp_path / "story.txt"
-    story.write_text("".join(f"{n} stones on a hill, and one more.\n" for n in range(60)), encoding="utf-8")
-    run(parser().parse_args([*sizes, "--text", str(story)]))
+    story.write_text("".join(f"{n} stones on a hill, and one more.\n" for n in range(80)), encoding="utf-8")
+    run(parser().parse_args([*SIZES, "--text", str(story)]))
     assert "this model" in capsys.readouterr().out
+    assert gpt.read_text(story).alphabet.symbols[0] == "\n"
+    story.write_text(story.read_text(encoding="utf-8"), encoding="utf-8-sig")  # as some editors save it
+    assert gpt.read_text(story).alphabet.symbols[0] == "\n"
+    assert "\ufeff" not in gpt.read_text(story).alphabet.symbols
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--temperature", "-1"], "temperature"),
+        (["--top-k", "-1"], "top_k"),
+        (["--steps", "1"], "2 steps or more"),
+        (["--rate", "nan"], "learning rate of nan"),
+        (["--seed", "-1"], "seed"),
+        (["--out", "."], "is a folder"),
+        (["--out", "names.txt/model.npz"], "cannot be written"),
+        (["--text", "short.txt"], "give more text"),
+        (["--names", "nowhere.txt"], "cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_training(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    for name in ("names.txt", "short.txt"):
+        Path(name).write_text("ada\nbob\n" * 20, encoding="utf-8")
+    monkeypatch.setattr("cairn.foundations.gpt.__main__.train", lambda *_: pytest.fail("it was trained"))
+    assert command(monkeypatch, *words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_an_interrupt_keeps_what_was_learned(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def impatient(*place):
+        asked.append(place)
+        if len(asked) == 8:
+            raise KeyboardInterrupt
+        return gpt.windows(*place)
+
+    monkeypatch.setattr(importlib.import_module("cairn.foundations.gpt.train"), "windows", impatient)
+    assert command(monkeypatch, "--out", tmp_path / "model.npz") == 0
+    assert "stopped after 7 of 20 steps" in capsys.readouterr().out
+    fresh = GPT((model := gpt.load(tmp_path / "model.npz")[0]).config)
+    assert not np.array_equal(model.weights["wte.weight"].data, fresh.weights["wte.weight"].data)

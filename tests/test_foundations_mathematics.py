@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cairn.foundations.mathematics import information, learning, linear, probability
+from cairn.foundations.mathematics import information, learning, linear, probability, special
 from cairn.foundations.mathematics.demos import DEMOS
 from cairn.foundations.mathematics.linear.jacobi import tournament
 from cairn.foundations.mathematics.probability import Beta, Normal
@@ -322,6 +322,29 @@ def test_limits_of_parameters():
     assert probability.Categorical(np.array([0.0, 1.0])).sample(Lowest(np.random.PCG64(0)), 3).tolist() == [1, 1, 1]
 
 
+@pytest.mark.filterwarnings("error")
+def test_special_functions_far_out():
+    """No overflow on the way, and the limits at infinity."""
+    x = np.array([1e25, 1e100, np.inf])
+    assert special.gammaln(x).tolist() == [1e25 * (np.log(1e25) - 1), 1e100 * (np.log(1e100) - 1), np.inf]
+    assert special.digamma(x).tolist() == np.log(x).tolist()
+    assert special.trigamma(x) == pytest.approx([1e-25, 1e-100, 0], rel=1e-14, abs=0)
+    assert special.erf([-np.inf, np.inf]).tolist() == [-1, 1]
+    assert special.erfc([-np.inf, np.inf]).tolist() == [2, 0]
+    assert probability.Poisson(3.0).log_density(1e25) < -1e25
+
+
+def test_whole_numbers_may_be_floats():
+    """3.0 is as good a count as 3."""
+    rng = np.random.default_rng(0)
+    assert linear.best_of_rank(np.diag([2.0, 1.0]), 1.0).tolist() == [[2, 0], [0, 0]]  # type: ignore[arg-type]
+    assert linear.leading_eigenpairs(np.diag([3.0, 2.0, 1.0]), 2.0, rng)[0] == pytest.approx([3, 2])  # type: ignore[arg-type]
+    parts = learning.decompose(learning.polynomial(1.0), learning.wave, 0.1, 9.0, 3.0, rng)  # type: ignore[arg-type]
+    assert parts.noise == pytest.approx(0.01)
+    assert learning.errors_by_width([20.0], 10.0, 1.0, rng).shape == (1,)  # type: ignore[arg-type]
+    assert probability.Categorical.fit([0, 1], categories=3.0).p.tolist() == [0.5, 0.5, 0]  # type: ignore[arg-type]
+
+
 def test_samples_of_a_vector_have_its_covariance():
     rng = np.random.default_rng(0)
     covariance = np.array([[2.0, 0.6, 0.0], [0.6, 1.0, -0.4], [0.0, -0.4, 0.5]])
@@ -364,6 +387,13 @@ def test_divergences_are_never_negative(p, q):
     entropy = information.entropy(p)
     assert ((entropy >= 0) & (entropy <= np.log(6) + 1e-12)).all()
     np.testing.assert_allclose(information.perplexity(p), np.exp(entropy))
+
+
+def test_divergence_of_the_smallest_float():
+    """Half of it is 0: a mixture that is formed first misses it, and the divergence would be infinite."""
+    js = information.jensen_shannon([5e-324, 1.0], [0.0, 1.0])
+    assert 0 <= js < 1e-300
+    assert information.jensen_shannon([0.0, 1.0], [1.0, 0.0], unit="bits") == 1.0
 
 
 @many
@@ -502,6 +532,9 @@ def test_error_falls_twice():
         (lambda: linear.onto_line([1.0, 2.0], [0.0, 0.0]), "give a direction"),
         (lambda: linear.best_of_rank(np.eye(2), 3), "whole number from 0 to 2"),
         (lambda: linear.tail_errors([1.0, 2.0]), "from large to small"),
+        (lambda: linear.power_iteration(np.eye(2), np.random.default_rng(0), max_steps=0), "max_steps is 0"),
+        (lambda: linear.fit_pca(np.full((3, 2), 0.1)), "no variance to explain"),  # whose mean is not 0.1
+        (lambda: linear.fit_pca([[0.0], [1e-200]]), "scale x up"),
         (lambda: linear.vector_norm([1.0], 0.5), "p of at least 1"),
         (lambda: linear.matrix_norm([[1.0]], "sup"), "take frobenius"),  # type: ignore[arg-type]
         (lambda: linear.fit_pca([[1.0, 2.0]]), "give two or more"),
@@ -514,6 +547,18 @@ def test_error_falls_twice():
         (lambda: probability.Exponential(np.inf), "rate is inf: give a number above 0"),
         (lambda: probability.Binomial(np.nan, 0.5), "n has the value nan"),  # type: ignore[arg-type]
         (lambda: linear.best_of_rank(np.eye(2), 1.5), "whole number from 0 to 2"),  # type: ignore[arg-type]
+        (lambda: probability.Normal(0.0, np.array([1.0, -1.0])), "give a single number"),  # type: ignore[arg-type]
+        (lambda: probability.Normal([0.0, 1.0], 1.0), "location has shape"),  # type: ignore[arg-type]
+        (lambda: probability.Uniform(0.0, [1.0, 2.0]), "high has shape"),  # type: ignore[arg-type]
+        (lambda: probability.Bernoulli("half"), "p is no array of real numbers"),  # type: ignore[arg-type]
+        (lambda: probability.Bernoulli([0.1, 0.2]), "give a single number"),  # type: ignore[arg-type]
+        (lambda: probability.Categorical.fit([0], categories=0), "number of categories is 0"),
+        (lambda: probability.Categorical.fit([0, 3], categories=3), "x holds 3: give numbers up to 2"),
+        (lambda: probability.Categorical.fit([0, 1e12]), "number of categories is 1000000000001.0"),  # not 8 TB
+        (lambda: probability.Beta.fit([0.5, 0.5 + 1e-9]), "lost in rounding"),
+        (lambda: probability.berry_esseen(1.0, 0.0, 4), "deviation is 0.0"),
+        (lambda: probability.update_table([[0.5, 0.5], [0.5, 0.5]], [0.1, 0.2]), "give a vector"),
+        (lambda: information.kl_normal(np.nan, 1.0, 0.0, 1.0), "mean_p has the value nan"),
         (lambda: probability.Bernoulli(1.5), "from 0 to 1"),
         (lambda: probability.Binomial(0, 0.5), "whole number of at least 1"),
         (lambda: probability.Binomial.fit([1, 2]), "how many coins"),

@@ -4,6 +4,8 @@ That values and gradients are torch's is tested in tests/parity/test_foundations
 
 import io
 import pickle
+import tracemalloc
+import warnings
 import zipfile
 
 import numpy as np
@@ -66,6 +68,25 @@ def test_parameters_are_named_by_their_place():
         "0.weight", "0.bias", "1.weight", "1.bias", "6.0.weight", "6.0.bias", "6.1.weight", "6.1.bias"
     ]  # fmt: skip
     assert set(small_cnn().arrays()) - set(names) == {"1.running_mean", "1.running_var"}
+
+
+def test_a_shared_weight_is_there_once_and_a_frozen_one_is_stored(tmp_path):
+    rng = np.random.default_rng(0)
+    model = Sequential(Dense(3, 3, rng, bias=False), Dense(3, 3, rng, bias=False), Dense(3, 2, rng))
+    model[1].weight = model[0].weight
+    model[2].weight.requires_grad = False
+    assert list(model.parameters()) == ["0.weight", "2.bias"]
+    assert list(model.arrays()) == ["0.weight", "2.weight", "2.bias"]
+    optimizer, before = network.SGD(model.parameters(), lr=0.1), model[0].weight.data.copy()
+    model(Tensor(rng.normal(size=(4, 3)))).sum().backward()
+    gradient = model[0].weight.grad.copy()
+    optimizer.step()
+    np.testing.assert_allclose(model[0].weight.data, before - 0.1 * gradient)  # one step, not two
+    frozen = model[2].weight.data.copy()
+    path = save(model, tmp_path / "a.npz")
+    model[2].weight.data[...] = 0
+    load(model, path)
+    np.testing.assert_array_equal(model[2].weight.data, frozen)
 
 
 def test_train_and_eval_reach_every_layer():
@@ -137,7 +158,8 @@ def test_losses_are_smallest_where_they_should_be(seed):
 
 def test_losses_survive_extreme_scores():
     z, y = np.array([1e4, -1e4, 1e4, -1e4]), np.array([1.0, 0.0, 0.0, 1.0])
-    for loss in (network.binary_cross_entropy_with_logits, network.focal):
+    focal = [lambda x, y, gamma=gamma: network.focal(x, y, gamma=gamma) for gamma in (0.0, 0.5, 1.0, 2.0)]
+    for loss in (network.binary_cross_entropy_with_logits, *focal):
         x = Tensor(z, requires_grad=True)
         value = loss(x, y)
         value.backward()
@@ -161,12 +183,32 @@ def test_focal_fades_what_is_easy():
     assert network.focal(Tensor(logit), np.ones(1), alpha=0.5, gamma=0.0).item() == pytest.approx(0.5 * plain)
 
 
+def test_memory_grows_with_classes_not_with_their_square():
+    z, y = Tensor(np.zeros((2, 5000))), np.array([0, 4999])
+    for loss in (cross_entropy, network.multiclass_hinge):
+        tracemalloc.start()
+        loss(z, y)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 5 << 20  # 5000 x 5000 numbers are 191 MB
+
+
+def test_targets_may_be_lists():
+    assert mse(Tensor(np.zeros(2)), [1, 3]).item() == 5
+    assert cross_entropy(Tensor(np.zeros((2, 4))), [1, 3]).item() == pytest.approx(np.log(4))
+    assert network.multiclass_hinge(Tensor(np.zeros((1, 4))), [1]).item() == 0.75
+
+
 def test_padding_changes_nothing():
     rng = np.random.default_rng(0)
     z, y = rng.normal(size=(3, 4, 6)), rng.integers(0, 6, size=(3, 4))
     y[2, 1:] = -100
     kept = y != -100
     assert cross_entropy(Tensor(z), y).item() == pytest.approx(cross_entropy(Tensor(z[kept]), y[kept]).item())
+
+
+def weight() -> Tensor:
+    return Tensor(np.zeros(2), requires_grad=True)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +224,27 @@ def test_padding_changes_nothing():
         (lambda: Dropout(1.0, np.random.default_rng(0)), "below 1"),
         (lambda: network.SGD([Tensor(np.zeros(2), requires_grad=True)], nesterov=True), "momentum"),
         (lambda: Adam([]), "empty"),
-        (lambda: Adam([Tensor(np.zeros(2), requires_grad=True)], lr=-1), "negative"),
+        (lambda: Adam([weight()], lr=-1), "at least 0"),
+        (lambda: Adam([weight()], lr=float("nan")), "at least 0"),
+        (lambda: Adam([weight()], betas=(0.9, 1.0)), "below 1"),
+        (lambda: Adam([weight()] * 2), "there twice"),
+        (lambda: cross_entropy(Tensor(np.zeros((1, 3))), np.array([0]), label_smoothing=1.5), "from 0 to 1"),
+        (lambda: network.multiclass_hinge(Tensor(np.zeros((2, 3))), np.array([-1, 0])), "from 0 to 2"),
+        (lambda: network.multiclass_hinge(Tensor(np.zeros((2, 3))), np.array([0, 3])), "from 0 to 2"),
+        (lambda: network.multiclass_hinge(Tensor(np.zeros((2, 3))), np.array([0])), "2 rows"),
+        (lambda: network.focal(Tensor(np.zeros(2)), np.zeros(2), gamma=-1), "gamma"),
+        (lambda: network.info_nce(Tensor(np.eye(2)), Tensor(np.eye(2)), temperature=0), "temperature"),
+        (lambda: network.contrastive(Tensor(np.eye(2)), Tensor(np.eye(2)), np.ones((2, 1))), "cannot be compared"),
+        (lambda: accuracy(np.eye(3), np.arange(3)[:, None]), "classes"),
+        (lambda: predict(Dense(3, 2, np.random.default_rng(0)), np.zeros((0, 3))), "no rows"),
+        (lambda: clip_norm([weight()], -1.0), "must be positive"),
+        (lambda: network.clip_value([weight()], 0.0), "must be positive"),
+        (lambda: Watch(Dense(1, 1, np.random.default_rng(0)), every=0), "at least 1"),
+        (lambda: augmentation.rotate(np.zeros((1, 1, 4, 4), np.uint8), np.random.default_rng(0), 5), "x / 255"),
+        (lambda: augmentation.noise(np.zeros((1, 1, 4, 4), np.uint8), np.random.default_rng(0), 5), "x / 255"),
+        (lambda: augmentation.flip(np.zeros((2, 4, 4)), np.random.default_rng(0)), "batch, channels"),
+        (lambda: augmentation.shift(np.zeros((1, 1, 4, 4)), np.random.default_rng(0), -1), "at least 0"),
+        (lambda: augmentation.zoom(np.zeros((1, 1, 4, 4)), np.random.default_rng(0), 1.0), "below 1"),
         (lambda: schedules.cosine(0), "at least 1"),
         (lambda: schedules.one_cycle(2), "more steps"),
         (lambda: initialisers.he_normal((3,), np.random.default_rng(0)), "at least 2 dimensions"),
@@ -289,6 +351,7 @@ def test_wrong_and_hostile_files_change_nothing(tmp_path, capsys):
     huge = entry(np.ones((2, 3))).replace(b"(2, 3), }", b"(2000000000, 3), }")
     files = {
         "lacks": {"weight.npy": good["weight.npy"]},
+        r"lacks .'bias\.npy', 'weight\.npy'": {"weight": good["weight.npy"], "bias": good["bias.npy"]},
         "of another model": good | {"extra.npy": entry(np.ones(1))},
         "where the model has": good | {"weight.npy": entry(np.ones((3, 2)))},
         "of int64": good | {"bias.npy": entry(np.ones(2, dtype=np.int64))},
@@ -302,7 +365,7 @@ def test_wrong_and_hostile_files_change_nothing(tmp_path, capsys):
         with zipfile.ZipFile(tmp_path / "bad.npz", "w") as archive:
             for name, content in members.items():
                 archive.writestr(name, content)
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=rf"bad\.npz cannot be read.*({says})"):
             load(model, tmp_path / "bad.npz")
     (tmp_path / "text.npz").write_bytes(b"hello")
     for path in (tmp_path / "text.npz", tmp_path / "none.npz"):
@@ -389,8 +452,13 @@ def test_fit_refuses_what_cannot_work():
         fit(model, mse, optimizer, x, y[:3], epochs=1, batch_size=8, rng=rng)
     with pytest.raises(ValueError, match="give validation"):
         fit(model, mse, optimizer, x, y, epochs=1, batch_size=8, rng=rng, patience=1)
+    with pytest.raises(ValueError, match="give validation"):
+        fit(model, mse, optimizer, x, y, epochs=1, batch_size=8, rng=rng, measure=accuracy)
+    with pytest.raises(ValueError, match="epochs must be at least 1"):
+        fit(model, mse, optimizer, x, y, epochs=0, batch_size=8, rng=rng)
     with np.errstate(all="ignore"), pytest.raises(ValueError, match=r"the loss is .* at step"):
-        fit(model, mse, optimizer, x, y, epochs=9, batch_size=8, rng=rng)
+        fit(model, mse, optimizer, x, y, epochs=9, batch_size=8, rng=rng, schedule=lambda step: 0.5**step)
+    assert optimizer.lr == 1e200  # a run that breaks off leaves no scheduled rate behind
 
 
 def test_predict_leaves_the_model_as_it_was():
@@ -398,6 +466,12 @@ def test_predict_leaves_the_model_as_it_was():
     x = np.random.default_rng(0).normal(size=(9, 3, 6, 4))
     np.testing.assert_allclose(predict(model, x, batch_size=4), predict(model, x))
     assert model.training
+    model[1].eval()  # a frozen normalization
+    predict(model, x)
+    with pytest.raises(ValueError, match="conv2d"):
+        predict(model, x[:, :2])
+    assert model.training
+    assert [layer.training for _, layer in model.layers()] == [True, False, *[True] * 7]
     assert accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1])) == 0.5
 
 
@@ -551,5 +625,12 @@ def test_update_ratios_are_lengths_of_steps():
 def test_pictures_of_a_run_are_the_same_each_time(tmp_path):
     watch = watched(ReLU, initialisers.he_normal, 0.01, layers=2)
     assert picture(watch, tmp_path / "a.svg").read_bytes() == picture(watch, tmp_path / "b.svg").read_bytes()
+    one = Watch(Dense(2, 1, np.random.default_rng(0)))
+    with one.step(0):
+        one.model(Tensor(np.ones((3, 2)))).sum().backward()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawing = picture(one, tmp_path / "one.svg").read_text()
+    assert "layer Dense" in drawing
     with pytest.raises(ValueError, match="nothing was measured"):
         picture(Watch(Dense(1, 1, np.random.default_rng(0))), tmp_path / "c.svg")

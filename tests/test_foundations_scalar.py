@@ -144,6 +144,7 @@ def test_large_arguments_stay_finite():
         (lambda: Value(-2.0) ** Value(2.0), "must be above 0"),
         (lambda: Value(1000.0).exp(), "larger than any float"),
         (lambda: Value(1e200) ** 2, "larger than any float"),
+        (lambda: Value(1e-200) ** -1, "or its derivative, is larger than any float"),
     ],
 )
 def test_errors_say_what_to_do(expression, words):
@@ -361,6 +362,15 @@ def test_training_that_cannot_be():
         train(np.zeros((1, 2)), np.ones(1), loss="l1")
     with pytest.raises(ValueError, match="no points"):
         train(np.zeros((0, 2)), np.ones(0))
+    for x, y in (((4,), 4), ((4, 3), 4), ((4, 2), 3)):
+        with pytest.raises(ValueError, match=r"give points \(N, 2\) and a side for each"):
+            train(np.zeros(x), np.ones(y))
+    with pytest.raises(ValueError, match="name the sides so, for instance by 2"):
+        train(np.zeros((2, 2)), np.array([0.0, 1.0]))  # else all zeros would be points that nothing is learned from
+    with pytest.raises(ValueError, match="batch is 0: give at least 1"):
+        train(np.zeros((2, 2)), np.ones(2), batch=0)
+    with pytest.raises(ValueError, match=r"the loss is (nan|inf) at step \d+: lower the rate, 1e\+300"):
+        train(*two_moons(30, 0.1, np.random.default_rng(0)), rate=1e300)
 
 
 def test_demos(tmp_path):

@@ -1,7 +1,10 @@
 """Attention by hand and recurrent layers: what must hold whatever the oracle says."""
 
+import warnings
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from cairn.foundations import attention
 from cairn.foundations.attention import MultiHeadAttention, attend, attend_backward, causal_mask, flash_attend
@@ -88,6 +91,33 @@ def test_blocks_of_any_size_give_the_same(rng, block, causal):
         np.testing.assert_allclose(mine, theirs, atol=1e-12)
 
 
+def test_numbers_keep_their_precision(rng):
+    """float32 in, float32 out: half the memory, twice as fast. Whole numbers become real ones."""
+    q, k, v, grad = (rng.normal(size=(5, 3)).astype(np.float32) for _ in range(4))
+    output, weights = attend(q, k, v)
+    ours, log_sum = flash_attend(q, k, v, 2)
+    found = [output, weights, ours, log_sum, *attend_backward(grad, q, k, v, weights)]
+    found += attention.flash_attend_backward(grad, q, k, v, ours, log_sum, 2)
+    assert {array.dtype for array in found} == {np.dtype(np.float32)}
+    whole = rng.integers(3, size=(5, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours, log_sum = flash_attend(whole, whole, whole, 2)
+        grads = attention.flash_attend_backward(grad, whole, whole, whole, ours, log_sum, 2)
+    output, weights = attend(whole, whole, whole)
+    np.testing.assert_allclose(ours, output, rtol=1e-12)
+    for mine, theirs in zip(grads, attend_backward(grad, whole, whole, whole, weights)):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6)
+
+
+def test_titles_of_heatmaps_are_inside_the_picture():
+    for count in (1, 4):
+        figure = attention.draw_heads(np.stack([np.eye(6)] * count), list("abcdef"), ["a title"] * count)
+        FigureCanvasAgg(figure).draw()
+        for ax in figure.axes[:count]:
+            assert ax.title.get_window_extent().y1 <= figure.bbox.y1
+
+
 @pytest.mark.parametrize("name", ["wq", "bk", "wv", "wo", "bo"])
 def test_gradients_of_heads_are_those_of_finite_differences(rng, name):
     layer = MultiHeadAttention.random(6, 2, rng)
@@ -115,6 +145,10 @@ def test_a_head_learns_to_reverse():
     [
         (lambda: attend(np.ones((2, 3)), np.ones((4, 5)), np.ones((4, 5))), "size 3, keys of size 5"),
         (lambda: attend(np.ones((2, 3)), np.ones((4, 3)), np.ones((5, 3))), "4 keys, 5 values"),
+        (lambda: attend(np.ones((2, 3)), np.ones((0, 3)), np.ones((0, 3))), "no keys"),
+        (lambda: flash_attend(np.ones((2, 3)), np.ones((4, 3)), np.ones((5, 3))), "4 keys, 5 values"),
+        (lambda: flash_attend(np.ones((2, 3)), np.ones((0, 3)), np.ones((0, 3))), "no keys"),
+        (lambda: MultiHeadAttention.random(8, 0, np.random.default_rng(0)), "0 heads"),
         (lambda: causal_mask(3, 2), "3 queries and 2 keys"),
         (lambda: attention.padding_mask(np.array([0, 2]), 3), "must be 1 to 3"),
         (lambda: flash_attend(*(np.ones((2, 3)),) * 3, block=0), "at least 1"),
@@ -129,6 +163,10 @@ def test_what_does_not_fit_is_named(wrong, words):
 
 
 # --- recurrent layers
+
+
+def layer_of(kind):
+    return RecurrentLayer(kind, 3, 4, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("kind", CELLS)
@@ -175,6 +213,7 @@ def test_detached_states_keep_their_values_and_lose_their_past(rng):
     cut.sum().backward()
     assert first.grad is None
     attached.sum().backward()
+    assert first.grad is not None
     assert np.abs(first.grad).max() > 0
 
 
@@ -232,6 +271,13 @@ def test_truncated_training_learns_and_repeats_by_seed():
     [
         (lambda: RecurrentLayer("elman", 2, 3, np.random.default_rng(0)), "known: tanh, relu, lstm, gru"),
         (lambda: Recurrent("gru", 2, 3, np.random.default_rng(0), layers=0), "at least 1"),
+        (lambda: layer_of("gru").run(Tensor(np.ones((2, 0, 3)))), "at least one place"),
+        (lambda: layer_of("gru").run(Tensor(np.ones((2, 5, 3))), None, np.array([6, 1])), "1 to 5"),
+        (lambda: layer_of("gru").run(Tensor(np.ones((2, 5, 3))), None, np.array([2])), "for 2 texts"),
+        (lambda: layer_of("lstm").run(Tensor(np.ones((2, 5, 3))), (Tensor(np.ones((2, 4))),)), "carries 2"),
+        (lambda: Recurrent("gru", 3, 4, np.random.default_rng(0), 2).run(Tensor(np.ones((2, 5, 3))), []), "0 states"),
+        (lambda: open_gate(layer_of("tanh"), 3.0), "no gate"),
+        (lambda: set_spectral_norm(layer_of("lstm"), 1.0), "give a tanh or relu layer"),
         (lambda: strands(np.arange(4), 9), "9 strands"),
         (lambda: next(pieces(np.zeros((2, 4), int), 9)), "no piece of 9"),
     ],

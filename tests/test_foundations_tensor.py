@@ -2,6 +2,8 @@
 
 import gc
 import math
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
@@ -114,6 +116,8 @@ def test_gradcheck_names_the_input_and_the_place():
         T.gradcheck(wrong, [a, b])
     assert a.grad is None
     assert a.data.tolist() == [1.0, 3.0]
+    ids = Tensor([0, 1, 0])  # what requires no gradient may be of any type
+    T.gradcheck(T.embedding, [leaf(2, 3), ids])
     with pytest.raises(ValueError, match=r"float32.*astype"):
         T.gradcheck(T.exp, [Tensor(np.ones(2, np.float32), requires_grad=True)])
 
@@ -249,6 +253,27 @@ def test_no_grad_records_nothing_even_when_functions_call_themselves():
     assert (x * 2).requires_grad
 
 
+def test_no_grad_of_one_thread_does_not_stop_another():
+    x = leaf(2)
+    with ThreadPoolExecutor(1) as pool:
+        with no_grad():
+            assert pool.submit(lambda: (x * 2).requires_grad).result()
+            assert not (x * 2).requires_grad
+
+        entered, leave = Event(), Event()
+
+        def hold():
+            with no_grad():
+                entered.set()
+                assert leave.wait(60)
+
+        held = pool.submit(hold)
+        assert entered.wait(60)
+        assert (x * 2).requires_grad
+        leave.set()
+        held.result()
+
+
 def test_what_is_not_wanted_is_not_calculated():
     called = []
 
@@ -379,6 +404,53 @@ def test_rows_are_added_where_ids_repeat():
     assert not x.grad.any()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64])
+def test_ids_may_be_in_a_format_too_small_for_the_number_of_rows(dtype):
+    """Bytes as ids of 256 rows: 256 itself is no uint8."""
+    x = Tensor(np.zeros((300, 2)), requires_grad=True)
+    ids = np.array([1, 100, 1], dtype)
+    T.take(x, ids).sum().backward()
+    assert x.grad[:, 0].nonzero()[0].tolist() == [1, 100]
+    assert x.grad[1].tolist() == [2, 2]
+    assert ids.tolist() == [1, 100, 1]
+    if dtype == np.int8:
+        x.grad = None
+        T.take(x, np.array([-1], dtype)).sum().backward()
+        assert x.grad[299].tolist() == [1, 1]
+
+
+def test_whole_numbers_become_real_ones_where_results_are_shares():
+    x = np.array([1, 2, 4])
+    for f in (T.softmax, T.log_softmax, T.sigmoid, T.gelu, lambda x: T.layer_norm(x, None, None)):
+        np.testing.assert_allclose(f(x), f(x.astype(float)))
+    kept = T.dropout(np.ones(1000, int), 0.25, np.random.default_rng(0))
+    assert set(kept) == {0, 1 / 0.75}
+
+
+def test_what_is_rounded_to_whole_numbers_is_a_constant():
+    x = leaf(3)
+    assert not x.astype(int).requires_grad
+    (x * x.astype(int)).sum().backward()
+    assert x.grad.tolist() == x.data.astype(int).tolist()
+
+
+def test_extremes_of_logsumexp_and_empty_ends():
+    assert T.logsumexp(np.array([np.inf, 1.0])) == np.inf
+    w = leaf(3, 2, 2, 2)
+    y = T.conv2d(np.zeros((0, 2, 4, 4)), w)  # the last batch may be empty
+    assert y.shape == (0, 3, 3, 3)
+    y.sum().backward()
+    assert not w.grad.any()
+    assert leaf(3)[[]].shape == (0,)
+
+
+def test_float32_is_kept_beside_constants_of_float64():
+    x = Tensor(RNG.normal(size=(4, 3)).astype(np.float32), requires_grad=True)
+    running = np.zeros(3), np.ones(3)
+    assert T.batch_norm(x, None, None, running, training=False).dtype == np.float32
+    assert T.attention_weights(x, x, np.zeros((4, 4))).dtype == np.float32
+
+
 def test_dropout_keeps_the_expected_value():
     x = Tensor(np.ones((200, 300), np.float32), requires_grad=True)
     y = T.dropout(x, 0.25, np.random.default_rng(0))
@@ -465,6 +537,29 @@ def test_newton_s_method_needs_one_step_on_a_parabola():
         (lambda: T.clip(leaf(2)), "low="),
         (lambda: T.hessian(lambda x: x, np.ones(2)), r"sum\(\) it"),
         (lambda: T.grad(leaf(1).sum(), [Tensor(1.0)]), "requires_grad=True"),
+        (lambda: T.grad(leaf(1).sum(), leaf(1)), r"list of tensors.*\[x\]"),
+        (lambda: T.grad(leaf(1).sum(), [np.ones(1)]), "ndarray.*list of tensors"),
+        (lambda: T.gradcheck(T.exp, [Tensor(np.ones(3))]), "nothing to check"),
+        (lambda: T.gradcheck(T.exp, [np.ones(3)]), "list of tensors"),
+        (lambda: T.gradgradcheck(T.exp, leaf(3)), "list of tensors"),
+        (lambda: T.jacobian(lambda x: x.data, np.ones(2)), "returns ndarray"),
+        (lambda: Tensor(np.zeros(3)).__setitem__(0, leaf(3)[0] * 2), "lose it.*stack"),
+        (lambda: T.attention_weights(leaf(2, 3), leaf(2, 3), np.eye(2, dtype=int)), r"astype\(bool\)"),
+        (lambda: T.conv2d(leaf(1, 2, 4, 4), leaf(3, 2, 2, 2), stride=(1, 1)), r"stride=\(1, 1\)"),
+        (lambda: T.conv2d(leaf(1, 2, 4, 4), leaf(3, 2, 0, 2)), "none of them 0"),
+        (lambda: T.avg_pool2d(leaf(1, 2, 4, 4), 2.0), r"size=2\.0"),
+        (lambda: T.layer_norm(leaf(3, 1), leaf(5), None), r"weight of shape \(5,\)"),
+        (lambda: T.batch_norm(leaf(3), None, None), "axis 1 the channels"),
+        (lambda: T.batch_norm(leaf(3, 2), None, None, (np.zeros(1), np.ones(1))), "one number for each channel"),
+        (lambda: leaf(3, 1).var(1, correction=1), "more than 1 values, not 1"),
+        (lambda: T.concatenate([]), "at least one part"),
+        (lambda: T.concatenate([leaf(2), leaf(2)], 1), "along axis 1"),
+        (lambda: T.stack([]), "at least one"),
+        (lambda: T.pad(leaf(3), [(-1, 0)]), "0 or more"),
+        (lambda: T.take(leaf(), 0), "no rows"),
+        (lambda: T.dropout(leaf(2), 0.5, None), "default_rng"),
+        (lambda: T.einsum("ii", np.ones((1, 3))), "'i' is an axis of 1 and one of 3"),
+        (lambda: T.einsum("...i...", np.ones((1, 3))), "does not name"),
     ],
 )
 def test_mistakes_are_explained(mistake, words):

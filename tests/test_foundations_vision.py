@@ -9,6 +9,7 @@ import pytest
 from cairn.foundations.data import Split, load_digits, read_mnist, split_images, write_idx
 from cairn.foundations.network import load, save
 from cairn.foundations.vision import Result, cnn, mlp, pictures, train, train_digits, train_mnist
+from cairn.foundations.vision.__main__ import main
 from cairn.foundations.vision.train import TrainSettings
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "vision"
@@ -81,6 +82,72 @@ def test_mnist_files(tmp_path, digits):
     result = train(split, "mlp", TrainSettings(epochs=4))
     assert result.split.train_x.shape[1:] == (1, 24, 24)
     assert result.low > 0.3
+
+
+@pytest.fixture
+def files(tmp_path, digits):
+    """A small pair in MNIST's format."""
+    x = (digits.train_x[:200, 0] * 255).astype(np.uint8)
+    write_idx(tmp_path / "x.gz", x)
+    write_idx(tmp_path / "y.gz", digits.train_y[:200].astype(np.uint8))
+    return ["--images", str(tmp_path / "x.gz"), "--labels", str(tmp_path / "y.gz")]
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_the_command_trains_on_files_draws_and_saves(files, tmp_path, capsys, model):
+    words = [*files, "--model", model, "--epochs", "2", "--seed", "3"]
+    assert main([*words, "--pictures", str(tmp_path / "new" / "pictures"), "--out", str(tmp_path / "net.npz")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "pictures of 1 x 8 x 8: 141 to learn from, 19 to watch, 40 to test"
+    assert [line.split(":")[0] for line in lines[1:3]] == ["epoch 1 of 2", "epoch 2 of 2"]
+    drawn = {line.removeprefix("drawn: ") for line in lines if line.startswith("drawn")}
+    assert drawn == {str(path) for path in (tmp_path / "new" / "pictures").iterdir()}
+    assert len(drawn) == (5 if model == "cnn" else 4)
+    build = {"mlp": mlp, "cnn": cnn}[model]
+    load(build((1, 8, 8), 10, np.random.default_rng(0)), tmp_path / "net.npz")
+
+
+def test_the_command_says_mistakes_in_one_line_before_it_trains(files, tmp_path, capsys):
+    (tmp_path / "file").write_text("hello")
+    mistakes = {
+        "go together": files[:2],
+        "does not exist": [*files[:3], str(tmp_path / "none")],
+        "not an IDX file": ["--images", str(tmp_path / "file"), *files[2:]],
+        "pictures are": ["--images", files[3], "--labels", files[1]],
+        "epochs must be": [*files, "--epochs", "0"],
+        "--seed": [*files, "--seed", "-1"],
+        "name a file": [*files, "--out", str(tmp_path)],
+        "in a folder that is there": [*files, "--out", str(tmp_path / "no" / "net.npz")],
+        "exists": [*files, "--pictures", str(tmp_path / "file")],
+    }
+    for says, words in mistakes.items():
+        assert main(words) == 2
+        out, err = capsys.readouterr()
+        assert err.startswith("error: ")
+        assert says in err
+        assert err.count("\n") == 1
+        assert "epoch 1" not in out
+
+
+def test_a_class_that_only_the_test_part_has_counts(digits):
+    rare = digits._replace(test_y=np.where(digits.test_y == 9, 12, digits.test_y))
+    result = train(rare, "mlp", TrainSettings(epochs=1, batch_size=128))
+    assert result.outputs_NC.shape == (359, 13)
+
+
+def test_curves_of_a_bad_start_are_seen(short, tmp_path):
+    """One epoch is a point; a curve wholly above 15 % is not cut off."""
+    import matplotlib.figure
+
+    shown = []
+    bad = replace(short, history=[short.history[0]._replace(validation_measure=0.2)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, *_, **__: shown.append(figure))
+        pictures.curves(bad, tmp_path / "c.svg")
+    line = shown[0].axes[1].lines[0]
+    assert line.get_ydata()[0] == pytest.approx(80)
+    assert shown[0].axes[1].get_ylim()[1] > 80
+    assert line.get_marker() == "o"
 
 
 def test_pictures_of_a_network(short, tmp_path):

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
     from cairn.core.errors import UserError
     from cairn.foundations.chapters import CHAPTERS, demonstrations, find
 
-    if arguments.names == ["all"]:
+    if "all" in arguments.names:
         every = [pair for chapter in CHAPTERS for pair in demonstrations(chapter).items()]
         chosen = {name: demo for name, demo in every if "(minutes)" not in demo.title}
     else:

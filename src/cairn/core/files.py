@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,26 @@ def atomic_file(path: Path | str) -> Iterator[Any]:
         raise
     os.replace(temporary, path)
     fsync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def ordinary_mode(path: Path | str) -> Iterator[None]:
+    """Let what is written to `path` within have the permissions that `open` would give it, by the umask.
+
+    For writers that rename a temporary of their own into place: such a file is private (0600), and others who may read
+    the folder could not read it.
+    """
+    path = Path(path)
+    fresh = not path.exists()
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    try:
+        yield
+    except BaseException:
+        if fresh:
+            path.unlink(missing_ok=True)
+        raise
+    path.chmod(mode)
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:

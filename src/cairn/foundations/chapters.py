@@ -7,6 +7,7 @@
 """
 
 import importlib
+from difflib import get_close_matches
 
 from cairn.foundations.demo import Demo
 
@@ -35,5 +36,7 @@ def find(name: str) -> Demo:
     """The demonstration of this name, in whichever chapter it stands."""
     every = {known: demo for chapter in CHAPTERS for known, demo in demonstrations(chapter).items()}
     if name not in every:
-        raise ValueError(f"there is no demonstration {name!r}; they are {', '.join(every)}")
+        close = get_close_matches(name, every, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"there is no demonstration {name!r}: {hint}`cairn foundations` lists all {len(every)}")
     return every[name]

@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {  # which names there are is matplotlib's own type, by version
     "svg.hashsalt": "cairn",  # names inside an SVG are random otherwise
     "svg.fonttype": "none",  # text stays text
     "axes.spines.top": False,
@@ -38,21 +38,25 @@ def new_figure(columns: int = 1, rows: int = 1, size: tuple[float, float] = (4.0
 
 
 def save(figure: "Figure", path: Path) -> Path:
-    """Write an .svg or .png, and give its path back."""
+    """Write an .svg or .png, and give its path back. ValueError: another suffix."""
     import matplotlib
 
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise ValueError(f"{path.name} is no name of a picture here: end it in .svg or .png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+    metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
     with matplotlib.rc_context(_STYLE):
         figure.savefig(path, dpi=120, metadata=metadata)
     return path
 
 
 def save_animation(figure: "Figure", update: Callable[[int], Any], frames: int, path: Path, fps: int = 12) -> Path:
-    """Write a .gif of `frames` pictures; `update(i)` changes the figure into the i-th."""
+    """Write a .gif of `frames` pictures; `update(i)` changes the figure into the i-th. ValueError: another suffix, no frame."""
     import matplotlib
     from matplotlib.animation import FuncAnimation, PillowWriter
 
+    if path.suffix.lower() != ".gif" or frames < 1:
+        raise ValueError(f"{frames} pictures in {path.name}: give at least 1, and a name that ends in .gif")
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(_STYLE):
         FuncAnimation(figure, update, frames=frames, blit=False).save(path, writer=PillowWriter(fps=fps), dpi=80)  # type: ignore[arg-type]

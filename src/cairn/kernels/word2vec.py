@@ -16,8 +16,8 @@ from numba.extending import intrinsic
 
 from cairn.kernels.jit import kernel
 
-# Sums in any order, so that dot products use the widest registers. NaN and infinity keep their meaning: nothing may be
-# read at a place that a NaN became.
+# Sums in any order, so that dot products use the widest registers. NaN and infinity keep their meaning: of a score that
+# is no number nothing is learned.
 RELAXED = {"reassoc", "contract", "nsz", "arcp"}
 # A part of the kernel, compiled with it and never called from Python.
 _INNER: dict[str, Any] = {"nogil": True, "fastmath": RELAXED, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -116,13 +116,13 @@ def _learn(hidden_D, outputs_OD, ids, labels, start, end, saturate, rate, change
     while k < end:
         a = ids[k]
         b = ids[k + 1] if k + 1 < end else a
-        a_move, b_move = np.float32(0), np.float32(0)
+        a_score, b_score = np.float32(0), np.float32(0)
         if a != b:
             for d in range(dim):
-                a_move += hidden_D[d] * outputs_OD[a, d]
-                b_move += hidden_D[d] * outputs_OD[b, d]
-            a_move = _move(a_move, labels[k], saturate, rate)
-            b_move = _move(b_move, labels[k + 1], saturate, rate)
+                a_score += hidden_D[d] * outputs_OD[a, d]
+                b_score += hidden_D[d] * outputs_OD[b, d]
+            a_move = _move(a_score, labels[k], saturate, rate)
+            b_move = _move(b_score, labels[k + 1], saturate, rate)
             for d in range(dim):
                 hidden, a_weight, b_weight = hidden_D[d], outputs_OD[a, d], outputs_OD[b, d]
                 change_D[d] += a_move * a_weight + b_move * b_weight
@@ -131,8 +131,8 @@ def _learn(hidden_D, outputs_OD, ids, labels, start, end, saturate, rate, change
             k += 2
         else:
             for d in range(dim):
-                a_move += hidden_D[d] * outputs_OD[a, d]
-            a_move = _move(a_move, labels[k], saturate, rate)
+                a_score += hidden_D[d] * outputs_OD[a, d]
+            a_move = _move(a_score, labels[k], saturate, rate)
             for d in range(dim):
                 a_weight = outputs_OD[a, d]
                 change_D[d] += a_move * a_weight

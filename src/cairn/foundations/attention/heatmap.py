@@ -30,7 +30,7 @@ def draw_heads(
     if weights_HTS.shape[1:] != (len(tokens), len(tokens)):
         raise ValueError(f"weights {weights_HTS.shape} over {len(tokens)} tokens: give (heads, tokens, tokens)")
     columns = min(columns, heads)
-    figure, axes = new_figure(columns, -(-heads // columns), (size, size + 0.2))
+    figure, axes = new_figure(columns, -(-heads // columns), (size, size + 0.4))  # room for the titles
     for place, ax in enumerate(axes):
         if place < heads:
             draw_heatmap(ax, weights_HTS[place], tokens, titles[place] if titles else f"head {place + 1}")

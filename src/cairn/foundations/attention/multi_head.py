@@ -58,7 +58,7 @@ class MultiHeadAttention:
     @classmethod
     def random(cls, width: int, heads: int, rng: np.random.Generator) -> "MultiHeadAttention":
         """Weights of variance 1 / width, so that projections are as large as their inputs; biases 0."""
-        if width % heads:
+        if heads < 1 or width % heads:
             raise ValueError(f"{heads} heads cannot share a width of {width}: choose a divisor of it")
         weights = {f"w{part}": rng.normal(0, width**-0.5, (width, width)) for part in "qkvo"}
         return cls(heads, weights | {f"b{part}": np.zeros(width) for part in "qkvo"})

@@ -31,6 +31,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cairn.foundations.attention.scaled_dot_product import check_shapes
+
 
 def flash_attend(
     q_TK: np.ndarray, k_SK: np.ndarray, v_SV: np.ndarray, block: int = 64, causal: bool = False
@@ -39,9 +41,10 @@ def flash_attend(
 
     causal: query t sees keys 0 to t (as many keys as queries).
     """
-    top_T = np.full(q_TK.shape[:-1], -np.inf, q_TK.dtype)
+    check_shapes(q_TK, k_SK, v_SV)
+    top_T = np.full(q_TK.shape[:-1], -np.inf, np.result_type(q_TK, np.float32))  # whole numbers know no infinity
     sum_T = np.zeros_like(top_T)
-    output_TV = np.zeros((*q_TK.shape[:-1], v_SV.shape[-1]), q_TK.dtype)
+    output_TV = np.zeros((*q_TK.shape[:-1], v_SV.shape[-1]), top_T.dtype)
     for keys, scores_TJ in _blocks(q_TK, k_SK, block, causal):
         new_top_T = np.maximum(top_T, scores_TJ.max(axis=-1))
         correction_T = np.exp(top_T - new_top_T)  # 0 in the first block, where the old maximum is -inf
@@ -63,13 +66,13 @@ def flash_attend_backward(
     causal: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients of queries, keys and values; a block of shares at a time is rebuilt and thrown away."""
-    grad_q_TK, grad_k_SK, grad_v_SV = np.zeros_like(q_TK), np.zeros_like(k_SK), np.zeros_like(v_SV)
+    grad_q_TK, grad_k_SK, grad_v_SV = (np.zeros(x.shape, output_TV.dtype) for x in (q_TK, k_SK, v_SV))
     average_T1 = (grad_TV * output_TV).sum(axis=-1, keepdims=True)
     for keys, scores_TJ in _blocks(q_TK, k_SK, block, causal):
         p_TJ = np.exp(scores_TJ - log_sum_T[..., None])
         grad_v_SV[..., keys, :] = p_TJ.swapaxes(-1, -2) @ grad_TV
         grad_p_TJ = grad_TV @ v_SV[..., keys, :].swapaxes(-1, -2)
-        grad_scores_TJ = p_TJ * (grad_p_TJ - average_T1) / np.sqrt(q_TK.shape[-1])
+        grad_scores_TJ = p_TJ * (grad_p_TJ - average_T1) / q_TK.shape[-1] ** 0.5
         grad_q_TK += grad_scores_TJ @ k_SK[..., keys, :]
         grad_k_SK[..., keys, :] = grad_scores_TJ.swapaxes(-1, -2) @ q_TK
     return grad_q_TK, grad_k_SK, grad_v_SV
@@ -84,7 +87,7 @@ def _blocks(q_TK: np.ndarray, k_SK: np.ndarray, block: int, causal: bool) -> Ite
         raise ValueError(f"{T} queries and {S} keys: causal attention here is of a text to itself, as many of both")
     for first in range(0, S, block):
         keys = slice(first, min(first + block, S))
-        scores_TJ = q_TK @ k_SK[..., keys, :].swapaxes(-1, -2) / np.sqrt(q_TK.shape[-1])
+        scores_TJ = q_TK @ k_SK[..., keys, :].swapaxes(-1, -2) / q_TK.shape[-1] ** 0.5
         if causal:
             seen_TJ = np.arange(keys.start, keys.stop) <= np.arange(T)[:, None]
             scores_TJ = np.where(seen_TJ, scores_TJ, -np.inf)

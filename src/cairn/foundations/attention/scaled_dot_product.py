@@ -41,11 +41,8 @@ def attend(
 
     mask_TS: True where a query may look; broadcast over the leading axes. A query that may look nowhere gets zeros.
     """
-    if q_TK.shape[-1] != k_SK.shape[-1]:
-        raise ValueError(f"queries of size {q_TK.shape[-1]}, keys of size {k_SK.shape[-1]}: they must be the same")
-    if k_SK.shape[-2] != v_SV.shape[-2]:
-        raise ValueError(f"{k_SK.shape[-2]} keys, {v_SV.shape[-2]} values: every key needs its value")
-    scores_TS = q_TK @ k_SK.swapaxes(-1, -2) / np.sqrt(q_TK.shape[-1])
+    check_shapes(q_TK, k_SK, v_SV)
+    scores_TS = q_TK @ k_SK.swapaxes(-1, -2) / q_TK.shape[-1] ** 0.5
     if mask_TS is not None:
         scores_TS = np.where(mask_TS, scores_TS, -np.inf)
     weights_TS = softmax(scores_TS)
@@ -58,5 +55,15 @@ def attend_backward(
     """Gradients of queries, keys and values, from that of the output and what the forward pass had."""
     grad_v_SV = weights_TS.swapaxes(-1, -2) @ grad_TV
     grad_weights_TS = grad_TV @ v_SV.swapaxes(-1, -2)
-    grad_scores_TS = softmax_backward(grad_weights_TS, weights_TS) / np.sqrt(q_TK.shape[-1])
+    grad_scores_TS = softmax_backward(grad_weights_TS, weights_TS) / q_TK.shape[-1] ** 0.5
     return grad_scores_TS @ k_SK, grad_scores_TS.swapaxes(-1, -2) @ q_TK, grad_v_SV
+
+
+def check_shapes(q_TK: np.ndarray, k_SK: np.ndarray, v_SV: np.ndarray) -> None:
+    """ValueError where queries, keys and values do not fit each other."""
+    if q_TK.shape[-1] != k_SK.shape[-1]:
+        raise ValueError(f"queries of size {q_TK.shape[-1]}, keys of size {k_SK.shape[-1]}: they must be the same")
+    if k_SK.shape[-2] != v_SV.shape[-2]:
+        raise ValueError(f"{k_SK.shape[-2]} keys, {v_SV.shape[-2]} values: every key needs its value")
+    if not k_SK.shape[-2]:
+        raise ValueError("there are no keys to look at: give at least one")

@@ -39,15 +39,18 @@ def out_of_fold(
     make: Callable[[], Estimator], x: np.ndarray, y: np.ndarray, parts: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> np.ndarray:
     """Predictions (N,) for all samples. make() gives a fresh model; parts are those of `folds`."""
-    said_N = np.empty_like(y)
-    tested_N = np.zeros(len(y), dtype=np.int64)
+    tested: list[np.ndarray] = []
+    said: list[np.ndarray] = []
     for train, test in parts:
         model = make()
         model.fit(x[train], y[train])
-        said_N[test] = model.predict(x[test])
-        tested_N[test] += 1
-    if (tested_N != 1).any():
+        tested.append(test)
+        said.append(np.asarray(model.predict(x[test])))
+    if not tested or not np.array_equal(np.sort(np.concatenate(tested)), np.arange(len(y))):
         raise ValueError("the folds must test each sample exactly once: take them from `folds`")
+    answers = np.concatenate(said)  # of their own type: what is said of whole numbers may lie between them
+    said_N = np.empty_like(answers)
+    said_N[np.concatenate(tested)] = answers
     return said_N
 
 

@@ -105,7 +105,7 @@ def shuffled(seed: int = 0) -> tuple[Score, Score]:
     data = load("digits")
     rng = np.random.default_rng(seed)
     order = rng.permutation(data.x.shape[1])
-    parts = list(folds(len(data.y), 5, rng, classes=data.y))
+    parts = folds(len(data.y), 5, rng, classes=data.y)
     scores = [
         score_of(data.y, out_of_fold(lambda: LogisticRegression(l2=1e-2, tolerance=1e-6), x, data.y, parts))
         for x in (data.x, data.x[:, order])
@@ -124,7 +124,7 @@ def word_order(*, rng: np.random.Generator) -> dict[str, Score]:
     first, second = (np.array([[noun == pair[i] for noun in NOUNS] for pair in pairs], dtype=float) for i in (0, 1))
     who = ["-".join(sorted(pair)) for pair in pairs]
     features = {"counts of words": first + second, "words with their place": np.concatenate([first, second], axis=1)}
-    parts = list(folds(len(y), 6, rng, groups=who))
+    parts = folds(len(y), 6, rng, groups=who)
     return {
         name: score_of(y, out_of_fold(lambda: LogisticRegression(l2=1e-3), x, y, parts)) for name, x in features.items()
     }

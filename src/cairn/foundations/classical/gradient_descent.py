@@ -41,6 +41,8 @@ def minimise(
         slope = float(np.abs(slope_there).max())
         if slope <= tolerance:
             return Minimum(ahead, step, slope)
+        if not np.isfinite(slope):
+            raise ValueError(f"the slope after {step} steps is {slope}: is the curvature the largest one there is?")
         following = ahead - slope_there / curvature
         if np.vdot(slope_there, following - point) > 0:  # the way goes uphill: stop, and begin anew from here
             pace, following = 1.0, point - gradient(point) / curvature
@@ -49,6 +51,6 @@ def minimise(
         point, pace = following, next_pace
         slope_there = gradient(ahead)
     raise ValueError(
-        f"no minimum within {max_steps} steps: the slope is still {slope_there.max():.1g}; give more L2, a larger "
+        f"no minimum within {max_steps} steps: the slope is still {np.abs(slope_there).max():.1g}; give more L2, a larger "
         "tolerance or max_steps (without L2 there is none where a plane separates the classes: weights grow forever)"
     )

@@ -17,8 +17,9 @@ Checked against sklearn.cluster from the same start. Shapes: N samples, D featur
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from cairn.foundations.classical.standardise import check_features
+from cairn.foundations.classical.standardise import as_features
 
 
 class Clusters(NamedTuple):
@@ -49,34 +50,35 @@ def spread_start(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
 
 
 def kmeans(
-    x: np.ndarray,
+    x: ArrayLike,
     count: int,
     *,
-    start: np.ndarray | None = None,
+    start: ArrayLike | None = None,
     rng: np.random.Generator | None = None,
     max_steps: int = 300,
 ) -> Clusters:
-    """x (N, D) into `count` groups, from `start` (K, D), or from k-means++ by `rng`."""
-    check_features(x)
-    if not 1 <= count <= len(x):
-        raise ValueError(f"{count} groups of {len(x)} samples: there must be at least 1, and no more than samples")
-    if start is None:
-        if rng is None:
-            raise ValueError("give a start, or rng=np.random.default_rng(seed) to draw one")
-        start = spread_start(x, count, rng)
-    if start.shape != (count, x.shape[1]):
-        raise ValueError(f"start of shape {start.shape}: {count} centres of {x.shape[1]} features are needed")
-    centres_KD = start.astype(np.float64)
-    labels_N, steps = np.full(len(x), -1), 0
+    """x (N, D) into `count` groups, from `start` (K, D), or from k-means++ by `rng`; at rest, or after max_steps."""
+    x_ND = as_features(x)
+    if not 1 <= count <= len(x_ND):
+        raise ValueError(f"{count} groups of {len(x_ND)} samples: there must be at least 1, and no more than samples")
+    if start is None and rng is None:
+        raise ValueError("give a start, or rng=np.random.default_rng(seed) to draw one")
+    # Around 0: far from it, |x|^2 - 2 x c + |c|^2 is a small difference of large numbers, lost in their rounding.
+    middle_D = x_ND.mean(axis=0)
+    x_ND = x_ND - middle_D
+    centres_KD = spread_start(x_ND, count, rng) if rng is not None and start is None else as_features(start) - middle_D
+    if centres_KD.shape != x_ND[:count].shape:
+        raise ValueError(f"start of shape {centres_KD.shape}: {count} centres of {x_ND.shape[1]} features are needed")
+    labels_N, steps = np.full(len(x_ND), -1), 0
     while steps < max_steps:
-        square_NK = squared_distances(x, centres_KD)
+        square_NK = squared_distances(x_ND, centres_KD)
         nearest_N = square_NK.argmin(axis=1)
         if (nearest_N == labels_N).all():
             break
         labels_N, steps = nearest_N, steps + 1
-        centres_KD = _means(x, labels_N, square_NK)
-    square_NK = squared_distances(x, centres_KD)
-    return Clusters(centres_KD, square_NK.argmin(axis=1), float(square_NK.min(axis=1).sum()), steps)
+        centres_KD = _means(x_ND, labels_N, square_NK)
+    square_NK = squared_distances(x_ND, centres_KD)
+    return Clusters(centres_KD + middle_D, square_NK.argmin(axis=1), float(square_NK.min(axis=1).sum()), steps)
 
 
 def _means(x_ND: np.ndarray, labels_N: np.ndarray, square_NK: np.ndarray) -> np.ndarray:

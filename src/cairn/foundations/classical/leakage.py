@@ -46,7 +46,7 @@ def choosing_first(samples: int = 100, features: int = 2000, *, rng: np.random.G
     """Noise and random classes; the best features chosen on all samples, or within each fold."""
     x, y = rng.normal(size=(samples, features)), rng.permutation(np.arange(samples) % 2)
     chosen = BestFeatures(20).fit(x, y).transform(x)
-    parts = list(folds(samples, 5, rng, classes=y))
+    parts = folds(samples, 5, rng, classes=y)
     leaking = out_of_fold(lambda: LogisticRegression(l2=0.1), chosen, y, parts)
     honest = out_of_fold(lambda: Chain(BestFeatures(20), LogisticRegression(l2=0.1)), x, y, parts)
     return Leak(score_of(y, leaking), score_of(y, honest))
@@ -72,7 +72,7 @@ def standardising_first(x: np.ndarray, y: np.ndarray, *, rng: np.random.Generato
     def nearest():
         return library("neighbors").KNeighborsClassifier(5)
 
-    parts = list(folds(len(y), 5, rng, classes=y))
+    parts = folds(len(y), 5, rng, classes=y)
     leaking = out_of_fold(nearest, Standardiser().fit(x).transform(x), y, parts)
     honest = out_of_fold(lambda: Chain(Standardiser(), nearest()), x, y, parts)
     return Leak(score_of(y, leaking), score_of(y, honest))

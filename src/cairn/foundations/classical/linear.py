@@ -19,9 +19,10 @@ Checked against sklearn.linear_model. Shapes: N samples, D features.
 from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cairn.foundations.classical.gradient_descent import minimise
-from cairn.foundations.classical.standardise import Standardiser, check_features
+from cairn.foundations.classical.standardise import Standardiser, as_features
 
 
 class LinearRegression:
@@ -32,30 +33,32 @@ class LinearRegression:
     """
 
     def __init__(self, l2: float = 0.0, tolerance: float = 1e-10):
-        if l2 < 0 or tolerance <= 0:
+        if not (l2 >= 0 and tolerance > 0):
             raise ValueError(f"l2 must not be below 0 and tolerance above it, got {l2} and {tolerance}")
         self.l2, self.tolerance = l2, tolerance
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> Self:
+    def fit(self, x: ArrayLike, y: ArrayLike) -> Self:
         """x (N, D), y (N,). Of features that are copies of each other, the weights are the smallest that do."""
-        check_features(x)
-        if y.shape != (len(x),):
-            raise ValueError(f"{len(x)} samples but targets of shape {y.shape}: give one number for each")
-        scaler = Standardiser().fit(x)
-        z_ND, samples = scaler.transform(x), len(x)
-        middle, spread = float(y.mean()), float(y.std()) or 1.0
-        t_N = (y - middle) / spread
+        x_ND, y_N = as_features(x), np.asarray(y)
+        if y_N.shape != (len(x_ND),):
+            raise ValueError(f"{len(x_ND)} samples but targets of shape {y_N.shape}: give one number for each")
+        if y_N.dtype.kind not in "fiub" or not np.isfinite(y_N).all():
+            raise ValueError("targets must be finite numbers: leave out the samples whose target is missing")
+        scaler = Standardiser().fit(x_ND)
+        z_ND, samples = scaler.transform(x_ND), len(x_ND)
+        middle, spread = float(y_N.mean()), float(y_N.std()) or 1.0
+        t_N = (y_N - middle) / spread
 
         def gradient(w_D: np.ndarray) -> np.ndarray:
             return z_ND.T @ (z_ND @ w_D - t_N) / samples + self.l2 * w_D
 
         curvature = float(np.linalg.norm(z_ND, 2)) ** 2 / samples + self.l2
-        found = minimise(gradient, np.zeros(x.shape[1]), curvature=curvature or 1.0, tolerance=self.tolerance)
+        found = minimise(gradient, np.zeros(x_ND.shape[1]), curvature=curvature or 1.0, tolerance=self.tolerance)
         self.steps, self.standard_weights = found.steps, found.point * spread
         self.weights = self.standard_weights / scaler.spread
         self.intercept = middle - float(scaler.mean @ self.weights)
         return self
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
+    def predict(self, x: ArrayLike) -> np.ndarray:
         """(N,)"""
-        return x @ self.weights + self.intercept
+        return as_features(x, len(self.weights)) @ self.weights + self.intercept

@@ -20,9 +20,10 @@ Checked against sklearn.linear_model. Shapes: N samples, D features, C classes, 
 from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cairn.foundations.classical.gradient_descent import minimise
-from cairn.foundations.classical.standardise import Standardiser, check_features
+from cairn.foundations.classical.standardise import Standardiser, as_features
 
 
 def sigmoid(score: np.ndarray) -> np.ndarray:
@@ -44,22 +45,24 @@ class LogisticRegression:
     """
 
     def __init__(self, l2: float = 1e-3, tolerance: float = 1e-8):
-        if l2 < 0 or tolerance <= 0:
+        if not (l2 >= 0 and tolerance > 0):
             raise ValueError(f"l2 must not be below 0 and tolerance above it, got {l2} and {tolerance}")
         self.l2, self.tolerance = l2, tolerance
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> Self:
+    def fit(self, x: ArrayLike, y: ArrayLike) -> Self:
         """x (N, D), y (N,) of any two or more classes."""
-        check_features(x)
-        if y.shape != (len(x),):
-            raise ValueError(f"{len(x)} samples but classes of shape {y.shape}: give one class for each")
-        self.classes, number_N = np.unique(y, return_inverse=True)
+        x_ND, y_N = as_features(x), np.asarray(y)
+        if y_N.shape != (len(x_ND),):
+            raise ValueError(f"{len(x_ND)} samples but classes of shape {y_N.shape}: give one class for each")
+        if y_N.dtype.kind == "f" and np.isnan(y_N).any():
+            raise ValueError(f"the class of sample {np.isnan(y_N).argmax()} is nan: leave out what has none")
+        self.classes, number_N = np.unique(y_N, return_inverse=True)
         if len(self.classes) < 2:
-            raise ValueError(f"every sample is of the class {y[0]!r}: there is nothing to tell apart")
-        scaler = Standardiser().fit(x)
-        samples, features = x.shape
+            raise ValueError(f"every sample is of the class {y_N[0]!r}: there is nothing to tell apart")
+        scaler = Standardiser().fit(x_ND)
+        samples, features = x_ND.shape
         z_NE = np.concatenate(
-            [scaler.transform(x), np.ones((samples, 1))], axis=1
+            [scaler.transform(x_ND), np.ones((samples, 1))], axis=1
         )  # E = D + 1: the last is the intercept
         decay_E1 = np.append(np.full(features, self.l2), 0.0)[:, None]
         truth_NK = np.eye(len(self.classes))[number_N]
@@ -77,14 +80,14 @@ class LogisticRegression:
         self.intercept = self.standard_intercept - scaler.mean @ self.weights
         return self
 
-    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+    def predict_proba(self, x: ArrayLike) -> np.ndarray:
         """(N, C), columns in the order of `classes`."""
-        probability_NK = _probability(x @ self.weights + self.intercept)
+        probability_NK = _probability(as_features(x, len(self.weights)) @ self.weights + self.intercept)
         if len(self.classes) > 2:
             return probability_NK
         return np.concatenate([1 - probability_NK, probability_NK], axis=1)
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
+    def predict(self, x: ArrayLike) -> np.ndarray:
         """The most probable class of each sample (N,)."""
         return self.classes[self.predict_proba(x).argmax(axis=1)]
 

@@ -20,7 +20,7 @@ test asks about somebody who is already known.
 Shapes: N samples, G groups.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,13 +32,17 @@ def train_validation_test(
     """The numbers of the samples of each part, which has its share of them; with `classes` (N,) of each class."""
     if abs(sum(shares) - 1) > 1e-9 or min(shares) < 0:
         raise ValueError(f"shares {tuple(shares)} must not be negative and sum to 1")
-    parts: list[list[int]] = [[] for _ in shares]
-    bounds = np.cumsum(shares)[:-1]
-    for members in _alike(samples, classes):
-        cut = np.split(rng.permutation(members), np.round(bounds * len(members)).astype(int))
-        for part, numbers in zip(parts, cut):
-            part.extend(numbers.tolist())
-    return [np.sort(np.array(part, dtype=np.int64)) for part in parts]
+    order_N = _shuffled(samples, rng, classes)
+    part_N, behind = np.empty(samples, dtype=np.int64), np.zeros(len(shares))
+    for sample in order_N:  # each to the part that is furthest behind its share: no class rounds a part away
+        behind += shares
+        part_N[sample] = behind.argmax()
+        behind[part_N[sample]] -= 1
+    parts = [np.flatnonzero(part_N == number) for number in range(len(shares))]
+    empty = [share for share, part in zip(shares, parts) if share > 0 and len(part) == 0]
+    if empty:
+        raise ValueError(f"{samples} samples are too few: the part with a share of {empty[0]} has none")
+    return parts
 
 
 def folds(
@@ -48,7 +52,7 @@ def folds(
     *,
     classes: ArrayLike | None = None,
     groups: ArrayLike | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """`count` times the numbers of the samples to train on and to test with; each sample is tested once.
 
     classes (N,): every fold has them in equal shares. groups (N,): those of a group are in one fold.
@@ -62,23 +66,22 @@ def folds(
     fold_N = _by_group(np.asarray(groups), count, rng) if groups is not None else _dealt(samples, count, rng, classes)
     if len(fold_N) != samples:
         raise ValueError(f"{len(fold_N)} groups named for {samples} samples: give one for each")
-    for number in range(count):
-        yield np.flatnonzero(fold_N != number), np.flatnonzero(fold_N == number)
+    return [(np.flatnonzero(fold_N != number), np.flatnonzero(fold_N == number)) for number in range(count)]
 
 
-def _alike(samples: int, classes: ArrayLike | None) -> list[np.ndarray]:
-    """The samples of each class, or all together."""
+def _shuffled(samples: int, rng: np.random.Generator, classes: ArrayLike | None) -> np.ndarray:
+    """In random order, with `classes` one class after the other."""
     if classes is None:
-        return [np.arange(samples)]
+        return rng.permutation(samples)
     classes_N = np.asarray(classes)
     if classes_N.shape != (samples,):
         raise ValueError(f"classes of shape {classes_N.shape} for {samples} samples: give one for each")
-    return [np.flatnonzero(classes_N == c) for c in np.unique(classes_N)]
+    return np.concatenate([rng.permutation(np.flatnonzero(classes_N == c)) for c in np.unique(classes_N)])
 
 
 def _dealt(samples: int, count: int, rng: np.random.Generator, classes: ArrayLike | None) -> np.ndarray:
     """Shuffled, then dealt like cards, class after class: no fold has two more of a class, or in all, than another."""
-    order_N = np.concatenate([rng.permutation(members) for members in _alike(samples, classes)])
+    order_N = _shuffled(samples, rng, classes)
     fold_N = np.empty(samples, dtype=np.int64)
     fold_N[order_N] = np.arange(samples) % count
     return fold_N

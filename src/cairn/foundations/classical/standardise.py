@@ -14,6 +14,7 @@ Shapes: N samples, D features.
 from typing import Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Estimator(Protocol):
@@ -24,15 +25,15 @@ class Estimator(Protocol):
 
 
 class Standardiser:
-    def fit(self, x: np.ndarray, y: np.ndarray | None = None) -> Self:
+    def fit(self, x: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Measure mean and spread (D,). A feature that never changes has a spread of 1: it becomes 0."""
-        check_features(x)
-        self.mean, spread = x.mean(axis=0), x.std(axis=0)
-        self.spread = np.where(spread > 1e-12 * np.abs(x).max(axis=0), spread, 1.0)
+        x_ND = as_features(x)
+        self.mean, spread = x_ND.mean(axis=0), x_ND.std(axis=0)
+        self.spread = np.where(spread > 1e-12 * np.abs(x_ND).max(axis=0), spread, 1.0)
         return self
 
-    def transform(self, x: np.ndarray) -> np.ndarray:
-        return (x - self.mean) / self.spread
+    def transform(self, x: ArrayLike) -> np.ndarray:
+        return (as_features(x, len(self.mean)) - self.mean) / self.spread
 
 
 class Chain:
@@ -65,10 +66,20 @@ class Chain:
         return x
 
 
-def check_features(x: np.ndarray) -> None:
-    """Raise ValueError unless x is (N, D) with samples in it and all numbers finite."""
-    if x.ndim != 2 or 0 in x.shape:
-        raise ValueError(f"features of shape {x.shape}: (samples, features) is needed; x[:, None] for a single feature")
-    if not np.isfinite(x).all():
-        at = np.argwhere(~np.isfinite(x))[0]
-        raise ValueError(f"feature {at[1]} of sample {at[0]} is {x[tuple(at)]}: fill in or leave out what is missing")
+def as_features(x: ArrayLike, features: int | None = None) -> np.ndarray:
+    """x as an array (N, D), D of them `features` where that is given. ValueError: no sample, or a number that is missing."""
+    x_ND = np.asarray(x)
+    if x_ND.dtype.kind not in "fiub":
+        raise ValueError(f"features of type {x_ND.dtype}: numbers are needed; make a column of 0 and 1 for each name")
+    if x_ND.ndim != 2 or 0 in x_ND.shape:
+        raise ValueError(
+            f"features of shape {x_ND.shape}: (samples, features) is needed; x[:, None] for a single feature"
+        )
+    if features is not None and x_ND.shape[1] != features:
+        raise ValueError(f"samples with {x_ND.shape[1]} features, but {features} were learned from: give the same ones")
+    if not np.isfinite(x_ND).all():
+        at = np.argwhere(~np.isfinite(x_ND))[0]
+        raise ValueError(
+            f"feature {at[1]} of sample {at[0]} is {x_ND[tuple(at)]}: fill in or leave out what is missing"
+        )
+    return x_ND

@@ -94,7 +94,7 @@ def survey(name: str, methods: Sequence[str] | None = None, seed: int = 0) -> li
     if unknown:
         raise ValueError(f"there is no method {unknown[0]!r} for {name}; known: {', '.join(known)}")
     rng = np.random.default_rng(seed)
-    parts = list(folds(len(data.y), FOLDS, rng, classes=data.y if data.classes else None))
+    parts = folds(len(data.y), FOLDS, rng, classes=data.y if data.classes else None)
     rows = []
     for method in methods or known:
         began = time.perf_counter()

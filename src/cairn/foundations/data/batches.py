@@ -31,7 +31,7 @@ def stratified_split(y_N: np.ndarray, shares: Sequence[float], seed: int) -> lis
 
     The same labels, shares and seed give the same parts. ValueError: shares that are not positive or do not add up to 1.
     """
-    if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
+    if not shares or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"shares must be positive and add up to 1, got {tuple(shares)}")
     rng = np.random.default_rng(seed)
     parts: list[list[np.ndarray]] = [[] for _ in shares]
@@ -40,4 +40,4 @@ def stratified_split(y_N: np.ndarray, shares: Sequence[float], seed: int) -> lis
         cuts = np.round(np.cumsum(shares)[:-1] * len(rows)).astype(int)
         for part, piece in zip(parts, np.split(rows, cuts)):
             part.append(piece)
-    return [np.sort(np.concatenate(part)) for part in parts]
+    return [np.sort(np.concatenate([np.zeros(0, np.intp), *part])) for part in parts]

@@ -33,9 +33,18 @@ class Split(NamedTuple):
 def split_images(
     x_NCHW: np.ndarray, y_N: np.ndarray, shares: tuple[float, float, float] = SHARES, seed: int = SPLIT_SEED
 ) -> Split:
-    """Pictures of bytes or of floats from 0 to 1, as three parts with the same shares of each class."""
+    """Pictures of bytes or of floats from 0 to 1, as three parts with the same shares of each class.
+
+    ValueError: another number of classes than of pictures, or too few for three parts.
+    """
+    if len(x_NCHW) != len(y_N):
+        raise ValueError(f"{len(x_NCHW)} pictures and {len(y_N)} classes: each picture needs one")
     x_NCHW = x_NCHW.astype(np.float32) / (255 if x_NCHW.dtype == np.uint8 else 1)
     train, validation, test = stratified_split(y_N, shares, seed)
+    if not (len(train) and len(validation) and len(test)):
+        raise ValueError(
+            f"{len(y_N)} pictures give parts of {len(train)}, {len(validation)} and {len(test)}; each needs at least 1"
+        )
     return Split(x_NCHW[train], y_N[train], x_NCHW[validation], y_N[validation], x_NCHW[test], y_N[test])
 
 

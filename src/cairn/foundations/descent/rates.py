@@ -34,7 +34,9 @@ def curvatures(land: Landscape, w: np.ndarray) -> np.ndarray:
 
 
 def bound(curvature: np.ndarray) -> float:
-    """2 / L: plain steps of this rate or more do not settle."""
+    """2 / L: plain steps of this rate or more do not settle. ValueError where nothing curves upwards."""
+    if curvature.max() <= 0:
+        raise ValueError(f"curvatures {curvature.tolist()}: no rate settles where the ground curves up in no direction")
     return float(2 / curvature.max())
 
 
@@ -49,6 +51,10 @@ def shrinkage(rate: float, curvature: np.ndarray) -> float:
 
 
 def measured(path: np.ndarray, minimum: tuple[float, float] = (0.0, 0.0)) -> float:
-    """The same, read off the last step of a path (steps + 1, 2)."""
+    """The same, read off the last step of a path (steps + 1, 2). ValueError: no step, or one that began at the minimum."""
+    if len(path) < 2:
+        raise ValueError("the path has no step to measure: walk at least one")
     before, after = np.linalg.norm(path[-2:] - minimum, axis=1)
+    if before == 0:
+        raise ValueError("the path had arrived before its last step: measure a shorter one")
     return float(after / before)

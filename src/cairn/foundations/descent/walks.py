@@ -114,13 +114,23 @@ METHODS: dict[str, Callable[..., Walk]] = {
 def walk(land: Landscape, method: str, rate: float, steps: int, start: np.ndarray | None = None) -> np.ndarray:
     """The first `steps` steps from `start` (the landscape's own when not given): a path (steps + 1, 2).
 
-    ValueError: an unknown method, or a walk that left for infinity.
+    ValueError: an unknown method, steps below 0, a start that is no point, a walk that left for infinity, or one of Newton's
+    that came to where the Hessian cannot be inverted.
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    if steps < 0:
+        raise ValueError(f"a walk of {steps} steps: give 0 or more")
     first = np.array(land.start if start is None else start, dtype=np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        path = np.array(list(islice(METHODS[method](land, first, rate), steps + 1)))
+    if first.shape != (2,) or not np.isfinite([*first, rate]).all():
+        raise ValueError(f"from {first.tolist()} at rate {rate}: give two finite numbers, and a finite rate")
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            path = np.array(list(islice(METHODS[method](land, first, rate), steps + 1)))
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            f"{method} on {land.name} came to a point whose Hessian cannot be inverted: start elsewhere"
+        ) from None
     if not np.isfinite(path).all():
         step = int(np.argmin(np.isfinite(path).all(axis=1)))
         raise ValueError(f"{method} on {land.name} left for infinity at step {step}: lower the rate, {rate:g}")

@@ -14,11 +14,11 @@ A model here is anything that is called with ids (B, T) and gives logits (B, T, 
 >>> for row in compare(even, corpus, context=16):
 ...     print(row)
 guessing     3.296 +- 0.000 nats a character
-unigram      2.794 +- 0.039
-bigram       2.410 +- 0.063
-trigram      2.381 +- 0.097
+unigram      2.794 +- 0.044
+bigram       2.410 +- 0.072
+trigram      2.381 +- 0.111
 this model   3.296 +- 0.000
-less than the bigram by -0.886 +- 0.063
+less than the bigram by -0.886 +- 0.072
 """
 
 from collections.abc import Callable

@@ -57,6 +57,8 @@ class GPTConfig:
     def __post_init__(self) -> None:
         if min(self.symbols, self.context, self.width, self.blocks, self.heads) < 1:
             raise ValueError(f"{self}: every size must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed}: give at least 0")
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads cannot share a width of {self.width}: choose a divisor of it")
 
@@ -90,7 +92,9 @@ class GPT:
 
     def __call__(self, ids_BT: np.ndarray, looks: list[np.ndarray] | None = None) -> Tensor:
         """Logits (B, T, V). looks: gathers the weights of attention (B, H, T, T) of every block."""
-        T = ids_BT.shape[-1]
+        if ids_BT.ndim != 2 or not ids_BT.shape[1]:
+            raise ValueError(f"ids {ids_BT.shape}: give (texts, tokens), with at least one token")
+        T = ids_BT.shape[1]
         if self.config.context < T:
             raise ValueError(f"{T} tokens, but this model sees {self.config.context} at most: give the last ones")
         x_BTD = tt.embedding(self.weights["wte.weight"], ids_BT) + self.weights["wpe.weight"][:T]

@@ -36,15 +36,17 @@ class SampleConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.temperature < 0 or self.top_k < 0:
-            raise ValueError(f"{self}: count must be at least 1, temperature and top_k at least 0")
+        if self.count < 1 or not self.temperature >= 0 or min(self.top_k, self.seed) < 0:
+            raise ValueError(f"{self}: count must be at least 1; temperature, top_k and seed at least 0")
 
 
 def pick(logits_BV: np.ndarray, settings: SampleConfig, rng: np.random.Generator) -> np.ndarray:
     """One id for each row (B,)."""
     if settings.temperature == 0:
         return logits_BV.argmax(axis=-1)
-    scores_BV = logits_BV.astype(np.float64) / settings.temperature
+    scores_BV = logits_BV.astype(np.float64)
+    with np.errstate(over="ignore"):  # close to 0 all but the likeliest go to -inf: they are never drawn
+        scores_BV = (scores_BV - scores_BV.max(axis=-1, keepdims=True)) / settings.temperature
     if 0 < settings.top_k < scores_BV.shape[-1]:
         unlikely_BV = np.argsort(-scores_BV, axis=-1, kind="stable")[:, settings.top_k :]
         np.put_along_axis(scores_BV, unlikely_BV, -np.inf, axis=-1)
@@ -57,6 +59,8 @@ def write(model: Model, prompt_T: np.ndarray, length: int, context: int, setting
     """`count` texts that begin with the prompt, `length` characters longer: ids (count, T + length)."""
     if len(prompt_T) < 1:
         raise ValueError("the prompt is empty: give at least one character, such as a newline")
+    if length < 0 or context < 1:
+        raise ValueError(f"length {length} and context {context}: give at least 0 and 1")
     rng = np.random.default_rng(settings.seed)
     ids_BT = np.tile(prompt_T, (settings.count, 1))
     with no_grad():

@@ -31,6 +31,10 @@ class Alphabet:
 
     symbols: str
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.symbols, str) or not 0 < len(self.symbols) == len(set(self.symbols)):
+            raise ValueError(f"an alphabet {_short(self.symbols)}: give a text in which every character stands once")
+
     def __len__(self) -> int:
         return len(self.symbols)
 
@@ -39,8 +43,10 @@ class Alphabet:
         place = {symbol: i for i, symbol in enumerate(self.symbols)}
         unknown = sorted(set(text) - place.keys())
         if unknown:
-            raise ValueError(f"characters {unknown} are not in the text that was learned; known: {self.symbols!r}")
-        return np.array([place[symbol] for symbol in text], dtype=np.int64)
+            raise ValueError(
+                f"characters {_short(unknown)} are not in the text that was learned; known: {_short(self.symbols)}"
+            )
+        return np.fromiter((place[symbol] for symbol in text), np.int64, len(text))
 
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(self.symbols[int(i)] for i in ids)
@@ -88,9 +94,15 @@ def windows(ids: np.ndarray, count: int, length: int, rng: np.random.Generator) 
     return piece_BT[:, :-1], piece_BT[:, 1:]
 
 
+def _short(value: object, longest: int = 80) -> str:
+    """As Python writes it, for a message: a long one is cut."""
+    shown = repr(value)
+    return shown if len(shown) <= longest else f"{shown[:longest]}..."
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with an invisible mark: no character
     except UnicodeDecodeError as problem:
         raise ValueError(
             f"{path} is not UTF-8 text ({problem.reason} at byte {problem.start}): convert it first"

@@ -49,8 +49,14 @@ class TrainConfig:
     seed: int = 0  # of the pieces drawn
 
     def __post_init__(self) -> None:
-        if not 0 < self.warmup < self.steps or self.batch < 1:
-            raise ValueError(f"{self}: warmup must be between 1 and steps - 1, and batch at least 1")
+        if self.steps < 2 or not 0 < self.warmup < self.steps:
+            raise ValueError(
+                f"steps {self.steps} and warmup {self.warmup}: give 2 steps or more, and 1 to steps - 1 of warmup"
+            )
+        if self.batch < 1 or self.seed < 0:
+            raise ValueError(f"batch {self.batch} and seed {self.seed}: give at least 1 and 0")
+        if not 0 < self.rate < np.inf:
+            raise ValueError(f"a learning rate of {self.rate}: give a number above 0, such as 0.003")
 
 
 def train(
@@ -76,7 +82,10 @@ def optimize(
     config: TrainConfig,
     watch: Callable[[int, float], None] = lambda step, loss: None,
 ) -> list[float]:
-    """Make any loss smaller: `next_loss()` gives that of the next batch, for `config.steps` steps."""
+    """Make any loss smaller: `next_loss()` gives that of the next batch, for `config.steps` steps.
+
+    ValueError where the loss is no number any more: weights have grown without bound, and nothing brings them back.
+    """
     betas = (0.9, config.beta2)
     matrices = {name: weight for name, weight in weights.items() if weight.ndim > 1}
     others = [weight for name, weight in weights.items() if name not in matrices]
@@ -88,7 +97,10 @@ def optimize(
     for step in range(config.steps):
         for optimizer in optimizers:
             optimizer.zero_grad()
-        loss = next_loss()
+        with np.errstate(over="ignore", invalid="ignore"):  # the loss tells
+            loss = next_loss()
+        if not np.isfinite(loss.item()):
+            raise ValueError(f"the loss is {loss.item()} at step {step + 1}: choose a smaller rate than {config.rate}")
         loss.backward()
         clip_norm(weights, config.clip)
         for optimizer in optimizers:

@@ -7,4 +7,10 @@
 
 The algorithms are written out, because that is what is learnt here; NumPy's own `linalg` and SciPy are what they are tested
 against.
+
+>>> from cairn.foundations.mathematics.information import entropy
+>>> from cairn.foundations.mathematics.probability import Bernoulli
+>>> coin = Bernoulli.fit([1, 0, 0, 0])  # the coin under which one head in four throws is most likely
+>>> round(float(entropy([coin.p, 1 - coin.p], unit="bits")), 3)  # how much one of its throws tells
+0.811
 """

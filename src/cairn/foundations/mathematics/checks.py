@@ -85,18 +85,26 @@ def as_probabilities(p: ArrayLike, name: str = "p", axis: int | tuple[int, ...] 
     return array
 
 
+def number(value: float, name: str, finite: bool = True) -> float:
+    """One number, not an array of them."""
+    array = as_array(value, name, finite)
+    if array.ndim:
+        raise ValueError(f"{name} has shape {array.shape}: give a single number")
+    return float(array)
+
+
 def positive(value: float, name: str) -> float:
     """A number above 0."""
-    number = float(as_array(value, name, finite=False).max())
-    if not 0 < number < np.inf:
+    found = number(value, name, finite=False)
+    if not 0 < found < np.inf:
         raise ValueError(f"{name} is {value}: give a number above 0")
-    return number
+    return found
 
 
 def count(value: int, name: str, least: int = 1, most: int | None = None) -> int:
     """A whole number from `least` to `most`."""
-    number = float(as_array(value, name, finite=False).max())
-    if not number.is_integer() or number < least or (most is not None and number > most):
+    found = number(value, name, finite=False)
+    if not found.is_integer() or found < least or (most is not None and found > most):
         limit = f"from {least} to {most}" if most is not None else f"of at least {least}"
         raise ValueError(f"{name} is {value}: give a whole number {limit}")
-    return int(number)
+    return int(found)

@@ -25,8 +25,10 @@ LARGE = 10
 def gammaln(x: Any) -> np.ndarray:
     """ln G(x) for x > 0, to about 1e-14 of max(1, |ln G|)."""
     x, large, shift = _shifted(x)
-    series = sum(b / (2 * k * (2 * k - 1) * large ** (2 * k - 1)) for k, b in enumerate(BERNOULLI, 1))
-    stirling = (large - 0.5) * np.log(large) - large + 0.5 * np.log(2 * np.pi) + series
+    small = 1 / large  # its powers fade to 0; those of a large x would overflow
+    series = sum(b / (2 * k * (2 * k - 1)) * small ** (2 * k - 1) for k, b in enumerate(BERNOULLI, 1))
+    # (x - 1/2) ln x - x, written so that it is not inf - inf at infinity
+    stirling = (large - 0.5) * (np.log(large) - 1) - 0.5 + 0.5 * np.log(2 * np.pi) + series
     # G(x) = G(x + 10) / (x (x + 1) ... (x + 9)); the product stays below 1e13.
     product = np.ones_like(x)
     for i in range(LARGE):
@@ -37,17 +39,19 @@ def gammaln(x: Any) -> np.ndarray:
 def digamma(x: Any) -> np.ndarray:
     """d/dx ln G(x) for x > 0: about ln x, and for whole x a sum of 1/1 + 1/2 + ..."""
     x, large, shift = _shifted(x)
-    series = sum(b / (2 * k * large ** (2 * k)) for k, b in enumerate(BERNOULLI, 1))
+    small = 1 / large
+    series = sum(b / (2 * k) * small ** (2 * k) for k, b in enumerate(BERNOULLI, 1))
     terms = sum(np.where(shift, 1 / (x + i), 0.0) for i in range(LARGE))
-    return np.log(large) - 0.5 / large - series - terms
+    return np.log(large) - 0.5 * small - series - terms
 
 
 def trigamma(x: Any) -> np.ndarray:
     """The second derivative of ln G(x) for x > 0: above 1/x, so ln G is convex."""
     x, large, shift = _shifted(x)
-    series = sum(b / large ** (2 * k + 1) for k, b in enumerate(BERNOULLI, 1))
+    small = 1 / large
+    series = sum(b * small ** (2 * k + 1) for k, b in enumerate(BERNOULLI, 1))
     terms = sum(np.where(shift, 1 / (x + i) ** 2, 0.0) for i in range(LARGE))
-    return 1 / large + 0.5 / large**2 + series + terms
+    return small + 0.5 * small**2 + series + terms
 
 
 def _shifted(x: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

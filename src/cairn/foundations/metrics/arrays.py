@@ -30,6 +30,19 @@ def same_length(truth: ArrayLike, predicted: ArrayLike) -> tuple[np.ndarray, np.
     return truth_N, predicted_N
 
 
+def same_labels(truth: ArrayLike, predicted: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both as classes (N,) of one kind: a column (N, 1) beside a row (N,) would be every pair of samples to NumPy."""
+    truth_N, predicted_N = same_length(truth, predicted)
+    if truth_N.ndim != 1 or predicted_N.ndim != 1:
+        raise ValueError(
+            f"true classes of shape {truth_N.shape}, predicted ones of {predicted_N.shape}: give one class for each "
+            "sample (of probabilities, the most probable: argmax(axis=1))"
+        )
+    if (truth_N.dtype.kind in "US") != (predicted_N.dtype.kind in "US"):
+        raise ValueError("true and predicted classes must be of one kind: either names or numbers")
+    return truth_N, predicted_N
+
+
 def as_weights(weights: ArrayLike | None, samples: int) -> np.ndarray:
     """(N,) float64; all 1 where none are given."""
     if weights is None:
@@ -57,6 +70,10 @@ def probability_table(truth: ArrayLike, probability: ArrayLike, classes: ArrayLi
     """
     truth_N, table_NC = same_length(truth, probability)
     table_NC = table_NC.astype(np.float64)
+    if truth_N.ndim != 1 or table_NC.ndim > 2:
+        raise ValueError(
+            f"true classes of shape {truth_N.shape}, probabilities of {table_NC.shape}: give (N,), and (N,) or (N, classes)"
+        )
     if table_NC.ndim == 1:
         table_NC = np.stack([1 - table_NC, table_NC], axis=1)
     if not ((table_NC >= 0) & (table_NC <= 1)).all():

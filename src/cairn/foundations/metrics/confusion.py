@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cairn.foundations.metrics.arrays import as_weights, class_numbers, same_length
+from cairn.foundations.metrics.arrays import as_weights, class_numbers, same_labels
 
 AVERAGES = ("binary", "micro", "macro", "weighted")
 
@@ -45,8 +45,8 @@ def confusion_matrix(
 
     classes: which, and in which order; by default all that occur, sorted. Samples of others are left out.
     """
-    truth_N, predicted_N = same_length(truth, predicted)
-    classes_C = _classes(truth_N, predicted_N) if classes is None else np.asarray(classes)
+    truth_N, predicted_N = same_labels(truth, predicted)
+    classes_C = np.union1d(truth_N, predicted_N) if classes is None else _chosen(classes, truth_N)
     row_N, column_N = class_numbers(truth_N, classes_C), class_numbers(predicted_N, classes_C)
     known_N = (row_N >= 0) & (column_N >= 0)
     cell_N, size = (row_N * len(classes_C) + column_N)[known_N], len(classes_C)
@@ -57,7 +57,7 @@ def confusion_matrix(
 
 def accuracy(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> float:
     """The share of samples that are right."""
-    truth_N, predicted_N = same_length(truth, predicted)
+    truth_N, predicted_N = same_labels(truth, predicted)
     return float(np.average(truth_N == predicted_N, weights=as_weights(weights, len(truth_N))))
 
 
@@ -120,21 +120,24 @@ def matthews(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None =
     return float(covariance / np.sqrt(spread)) if varied else 0.0
 
 
-def _classes(truth_N: np.ndarray, predicted_N: np.ndarray) -> np.ndarray:
-    if (truth_N.dtype.kind in "US") != (predicted_N.dtype.kind in "US"):
-        raise ValueError("true and predicted classes must be of one kind: either names or numbers")
-    return np.union1d(truth_N, predicted_N)
+def _chosen(classes: ArrayLike, truth_N: np.ndarray) -> np.ndarray:
+    classes_C = np.asarray(classes)
+    if classes_C.ndim != 1 or len(classes_C) == 0 or len(np.unique(classes_C)) < len(classes_C):
+        raise ValueError(f"classes={classes_C.tolist()}: name one or more, each of them once")
+    if (classes_C.dtype.kind in "US") != (truth_N.dtype.kind in "US"):
+        raise ValueError(f"classes={classes_C.tolist()} are not of the kind of the true ones: either names or numbers")
+    return classes_C
 
 
 def _counts(truth: ArrayLike, predicted: ArrayLike, wanted: ArrayLike | None, weights: ArrayLike | None) -> np.ndarray:
     """(3, C): how often each class was right, is there, was said."""
-    truth_N, predicted_N = same_length(truth, predicted)
-    every_C = _classes(truth_N, predicted_N)
+    truth_N, predicted_N = same_labels(truth, predicted)
+    every_C = np.union1d(truth_N, predicted_N)
     matrix_CC = confusion_matrix(truth_N, predicted_N, every_C, weights)
     counts_3C = np.stack([matrix_CC.diagonal(), matrix_CC.sum(axis=1), matrix_CC.sum(axis=0)]).astype(np.float64)
     if wanted is None:
         return counts_3C
-    number_C = class_numbers(np.asarray(wanted), every_C)
+    number_C = class_numbers(_chosen(wanted, truth_N), every_C)
     return np.where(number_C >= 0, counts_3C[:, number_C], 0.0)  # of a class that never occurs
 
 
@@ -161,10 +164,11 @@ def _score(
     if average not in AVERAGES:
         raise ValueError(f"average {average!r} is unknown; known: {', '.join(AVERAGES)}")
     if average == "binary":
-        found = _classes(*same_length(truth, predicted))
+        found = np.union1d(*same_labels(truth, predicted))
         if len(found) > 2:
             raise ValueError(f"{len(found)} classes: choose an average of macro, weighted or micro")
-        if len(found) == 2 and positive not in found:
+        of_one_kind = isinstance(positive, str) == (found.dtype.kind in "US")
+        if not of_one_kind or (len(found) == 2 and positive not in found):
             raise ValueError(f"the class positive={positive!r} does not occur; these do: {found.tolist()}")
         classes = [positive]
     counts_3C = _counts(truth, predicted, classes, weights)

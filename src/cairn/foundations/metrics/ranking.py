@@ -55,6 +55,8 @@ def roc_auc(truth: ArrayLike, score: ArrayLike, positive: Any = 1, weights: Arra
     truth_N, _ = same_length(truth, score)
     if len(np.unique(truth_N)) < 2:
         raise ValueError("only one class occurs: the area under a ROC curve compares two")
+    if not (truth_N == positive).any():
+        raise ValueError(f"no sample is of the class positive={positive!r}: name the one that high scores stand for")
     curve = roc_curve(truth, score, positive, weights)
     return float(np.trapezoid(curve.true_positive_rate, curve.false_positive_rate))
 
@@ -108,6 +110,8 @@ def _alarms(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weight of right and of false alarms at each distinct score taken as threshold, by falling threshold: (K,) each."""
     truth_N, score_N = same_length(truth, score)
+    if truth_N.ndim != 1:
+        raise ValueError(f"true classes of shape {truth_N.shape}: give one for each sample, (N,)")
     if score_N.ndim != 1 or not np.isfinite(score_N).all():
         raise ValueError("a curve takes one finite score a sample, higher for more likely of the class")
     if len(np.unique(truth_N)) > 2:

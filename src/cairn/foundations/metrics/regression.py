@@ -64,4 +64,8 @@ def _errors(
         )
     shape = (len(truth_NK), -1)
     truth_NK, predicted_NK = (array.astype(np.float64).reshape(shape) for array in (truth_NK, predicted_NK))
+    for name, array in (("true", truth_NK), ("predicted", predicted_NK)):
+        if not np.isfinite(array).all():
+            at = np.argwhere(~np.isfinite(array))[0]
+            raise ValueError(f"the {name} value of sample {at[0]} is {array[tuple(at)]}: a number is needed")
     return truth_NK - predicted_NK, as_weights(weights, len(truth_NK)), truth_NK

@@ -4,7 +4,7 @@ A 3 that stands two pixels to the left is a 3. A network that has not seen it th
 copies says so. What is harmless depends on the data: a mirrored cat is a cat, a mirrored 3 is none.
 
 Every function takes a batch x_BCHW of floats and a generator, gives a new batch of the same shape, and draws anew for each
-image. Where a change uncovers something, 0 is put there.
+image. Where a change uncovers something, 0 is put there. Bytes are refused: between 0 and 255 there is no room for rounding.
 
 >>> rng = np.random.default_rng(0)
 >>> x = np.zeros((1, 1, 3, 5)); x[0, 0, 1, 2] = 1
@@ -19,9 +19,20 @@ import numpy as np
 Array = np.ndarray
 
 
+def _checked(x_BCHW: Array) -> Array:
+    if x_BCHW.ndim != 4 or x_BCHW.dtype.kind != "f":
+        raise ValueError(
+            f"pictures are (batch, channels, height, width) of floats, got {x_BCHW.shape} of {x_BCHW.dtype}; "
+            "bytes become floats by x / 255"
+        )
+    return x_BCHW
+
+
 def shift(x_BCHW: Array, rng: np.random.Generator, pixels: int) -> Array:
     """Move each image by a whole number of pixels, up to `pixels`, down and to the side."""
-    count, _, height, width = x_BCHW.shape
+    count, _, height, width = _checked(x_BCHW).shape
+    if pixels < 0:
+        raise ValueError(f"pixels must be at least 0, got {pixels}")
     padded = np.pad(x_BCHW, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
     rows_B, columns_B = rng.integers(0, 2 * pixels + 1, size=(2, count))
@@ -30,7 +41,7 @@ def shift(x_BCHW: Array, rng: np.random.Generator, pixels: int) -> Array:
 
 def flip(x_BCHW: Array, rng: np.random.Generator, probability: float = 0.5) -> Array:
     """Mirror images left to right, each with this probability."""
-    mirrored_B = rng.random(len(x_BCHW)) < probability
+    mirrored_B = rng.random(len(_checked(x_BCHW))) < probability
     return np.where(mirrored_B[:, None, None, None], x_BCHW[..., ::-1], x_BCHW)
 
 
@@ -46,6 +57,8 @@ def zoom(x_BCHW: Array, rng: np.random.Generator, share: float) -> Array:
 
 def rotate_and_zoom(x_BCHW: Array, rng: np.random.Generator, degrees: float, share: float) -> Array:
     """Both at once, so that pixels are mixed only once: each mixing blurs."""
+    if not 0 <= share < 1:
+        raise ValueError(f"the share of a zoom is from 0 to below 1, got {share}")
     angle_B = np.deg2rad(rng.uniform(-degrees, degrees, size=len(x_BCHW)))
     factor_B = rng.uniform(1 - share, 1 + share, size=len(x_BCHW))
     cos_B, sin_B = np.cos(angle_B) / factor_B, np.sin(angle_B) / factor_B
@@ -57,7 +70,7 @@ def warp(x_BCHW: Array, matrix_B22: Array) -> Array:
 
     That place lies between pixels: the four around it are mixed by how near they are (bilinear interpolation).
     """
-    count, channels, height, width = x_BCHW.shape
+    count, channels, height, width = _checked(x_BCHW).shape
     grid_2P = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij")).reshape(2, -1)
     middle_21 = np.array([[(height - 1) / 2], [(width - 1) / 2]])
     places_B2P = (matrix_B22 @ (grid_2P - middle_21) + middle_21).astype(x_BCHW.dtype)
@@ -80,7 +93,7 @@ def warp(x_BCHW: Array, matrix_B22: Array) -> Array:
 
 def cutout(x_BCHW: Array, rng: np.random.Generator, size: int) -> Array:
     """Black a square of size x size out, anywhere, also half outside (DeVries and Taylor 2017)."""
-    count, _, height, width = x_BCHW.shape
+    count, _, height, width = _checked(x_BCHW).shape
     top_B, left_B = rng.integers(0, height, count) - size // 2, rng.integers(0, width, count) - size // 2
     row_BH = np.arange(height) - top_B[:, None]
     column_BW = np.arange(width) - left_B[:, None]
@@ -90,7 +103,7 @@ def cutout(x_BCHW: Array, rng: np.random.Generator, size: int) -> Array:
 
 def noise(x_BCHW: Array, rng: np.random.Generator, std: float) -> Array:
     """Add normal noise to each value."""
-    return x_BCHW + rng.normal(0.0, std, size=x_BCHW.shape).astype(x_BCHW.dtype)
+    return _checked(x_BCHW) + rng.normal(0.0, std, size=x_BCHW.shape).astype(x_BCHW.dtype)
 
 
 def mixup(x_BCHW: Array, targets_BC: Array, rng: np.random.Generator, alpha: float = 0.2) -> tuple[Array, Array]:
@@ -98,7 +111,7 @@ def mixup(x_BCHW: Array, targets_BC: Array, rng: np.random.Generator, alpha: flo
 
     The share is drawn from Beta(alpha, alpha): for a small alpha mostly near 0 or 1.
     """
-    share_B = rng.beta(alpha, alpha, size=len(x_BCHW)).astype(x_BCHW.dtype)
+    share_B = rng.beta(alpha, alpha, size=len(_checked(x_BCHW))).astype(x_BCHW.dtype)
     other_B = rng.permutation(len(x_BCHW))
     share_B111, share_B1 = share_B[:, None, None, None], share_B[:, None]
     mixed = share_B111 * x_BCHW + (1 - share_B111) * x_BCHW[other_B]

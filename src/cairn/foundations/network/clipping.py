@@ -26,7 +26,7 @@ def clip_norm(parameters: Parameters, limit: float) -> float:
 
     torch.nn.utils.clip_grad_norm_, its 1e-6 beside the norm included.
     """
-    gradients = _gradients(parameters)
+    gradients = _gradients(parameters, limit)
     norm = sum(float(np.vdot(g, g)) for g in gradients) ** 0.5
     factor = limit / (norm + 1e-6)
     if factor < 1:
@@ -37,10 +37,12 @@ def clip_norm(parameters: Parameters, limit: float) -> float:
 
 def clip_value(parameters: Parameters, limit: float) -> None:
     """Cut each entry to -limit .. limit: torch.nn.utils.clip_grad_value_."""
-    for gradient in _gradients(parameters):
+    for gradient in _gradients(parameters, limit):
         np.clip(gradient, -limit, limit, out=gradient)
 
 
-def _gradients(parameters: Parameters) -> list[np.ndarray]:
+def _gradients(parameters: Parameters, limit: float) -> list[np.ndarray]:
+    if not limit > 0:
+        raise ValueError(f"the limit on gradients must be positive, got {limit}")
     tensors = parameters.values() if isinstance(parameters, Mapping) else parameters
     return [tensor.grad for tensor in tensors if tensor.grad is not None]

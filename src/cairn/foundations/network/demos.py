@@ -101,8 +101,8 @@ def augmented(out: Path) -> list[str]:
         "cutout": augmentation.cutout(x_BCHW, rng, 4),
         "noise": augmentation.noise(x_BCHW, rng, 0.15),
     }
-    other = load_digits().train_x[12:18]
-    rows["mixup"] = augmentation.mixup(np.concatenate([x_BCHW, other]), np.eye(12), rng, alpha=1.0)[0][:6]
+    others = load_digits().train_x[:100]  # among so many, a digit's partner is almost always another one
+    rows["mixup"] = augmentation.mixup(np.concatenate([x_BCHW, others]), np.eye(106), rng, alpha=1.0)[0][:6]
     figure, axes = new_figure(rows=len(rows), size=(5.0, 0.9))
     for panel, (name, pictures) in zip(axes, rows.items()):
         # side by side, with a grey line between

@@ -84,8 +84,11 @@ class Watch:
     """Measures every `every`-th step of a model. Innermost layers only: an outer one shows what its last one does."""
 
     def __init__(self, model: Layer, every: int = 1):
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
         self.model, self.every = model, every
-        self.inner = {name: layer for name, layer in model.layers() if not any(True for _ in layer.children())}
+        inner = {name: layer for name, layer in model.layers() if not any(True for _ in layer.children())}
+        self.inner = inner or {type(model).__name__: model}  # a model of one layer
         self.snapshots: list[Snapshot] = []
 
     @contextmanager

@@ -54,8 +54,8 @@ def draw_row(watch: Watch, axes: Any, title: str = "") -> None:
         counts, edges = last.outputs[name]
         outputs.stairs(counts / max(counts.sum(), 1), edges, color=color, label=f"layer {name}")
     outputs.set(title="outputs at the last step", xlabel="value", ylabel="share", yscale="log")
-    for panel in (gradients, outputs):  # the colours of the two between are the same
-        panel.legend(frameon=False, fontsize=6)
+    for panel in (gradients, outputs):  # the colours of the two between are the same; beside the panel it hides no line
+        panel.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _lines(panel: Any, watch: Watch, field: str, names: list[str]) -> None:
@@ -63,7 +63,9 @@ def _lines(panel: Any, watch: Watch, field: str, names: list[str]) -> None:
     for color, name in zip(_colors(len(names)), names):
         values = [getattr(snapshot, field).get(name, np.nan) for snapshot in watch.snapshots]
         steps = [snapshot.step for snapshot in watch.snapshots]
-        panel.plot(steps, np.maximum(values, LOWEST) if logarithmic else values, color=color, label=name, linewidth=1)
+        shown = np.maximum(values, LOWEST) if logarithmic else values
+        marker = "o" if len(steps) == 1 else ""  # a line through one point is not seen
+        panel.plot(steps, shown, color=color, label=name, linewidth=1, marker=marker)
 
 
 def _colors(count: int) -> Any:

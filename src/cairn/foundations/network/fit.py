@@ -47,16 +47,25 @@ class Epoch(NamedTuple):
 
 def accuracy(outputs_BC: np.ndarray, targets_B: np.ndarray) -> float:
     """Share of rows whose largest output is that of the right class."""
+    if targets_B.shape != outputs_BC.shape[:1]:  # (B, 1) would be compared with every row
+        raise ValueError(
+            f"outputs of shape {outputs_BC.shape} need {outputs_BC.shape[:1]} classes, got {targets_B.shape}"
+        )
     return float((outputs_BC.argmax(axis=1) == targets_B).mean())
 
 
 def predict(model: Layer, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """Outputs for all rows, as in use: no dropout, no graph. The model is left as it was."""
-    training = model.training
+    if not len(x):
+        raise ValueError("there are no rows to predict")
+    modes = [(layer, layer.training) for layer in (model, *(layer for _, layer in model.layers()))]
     model.eval()
-    with no_grad():
-        parts = [model(_input(x[first : first + batch_size])).data for first in range(0, len(x), batch_size)]
-    model.train(training)
+    try:
+        with no_grad():
+            parts = [model(_input(x[first : first + batch_size])).data for first in range(0, len(x), batch_size)]
+    finally:
+        for layer, training in modes:  # one by one: a part of the model may have been in use while the rest learned
+            layer.training = training
     return np.concatenate(parts)
 
 
@@ -84,44 +93,48 @@ def fit(
     schedule: factor on the optimizer's rate by step. clip: bound on the norm of the gradients. validation: (x, y) that is
     only looked at; measure: of its outputs, such as `accuracy`. patience: stop when the validation loss was not better for so
     many epochs; the best weights are put back in any case where it is given. report: is called after each epoch.
-    ValueError: nothing to learn from, patience without validation, or a loss that is not a number.
+    ValueError: nothing to learn from, patience or a measure without validation, or a loss that is not a number.
     """
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
     if not len(x) or len(x) != len(y):
         raise ValueError(f"{len(x)} inputs and {len(y)} targets: there must be as many, and at least one")
-    if patience is not None and validation is None:
-        raise ValueError("early stopping (patience) goes by the validation loss: give validation=(x, y)")
+    if validation is None and (patience is not None or measure is not None):
+        raise ValueError("patience and measure go by examples that are not learned from: give validation=(x, y)")
     stopping = EarlyStopping(patience) if patience is not None else None
     history: list[Epoch] = []
     base, step, start = optimizer.lr, 0, perf_counter()
-    for epoch in range(epochs):
-        model.train()
-        total = 0.0
-        for rows in batches(len(x), batch_size, rng):
-            if schedule is not None:
-                optimizer.lr = base * schedule(step)
-            inputs = x[rows] if augment is None else augment(x[rows], rng)
-            with nullcontext() if watch is None else watch.step(step):
-                optimizer.zero_grad()
-                value = loss(model(_input(inputs)), y[rows])
-                value.backward()
-                if clip is not None:
-                    clip_norm(optimizer.parameters, clip)
-                optimizer.step()
-            if not np.isfinite(value.data):
-                raise ValueError(
-                    f"the loss is {value.item()} at step {step}: lower the learning rate or clip gradients"
-                )
-            total += value.item() * len(rows)
-            step += 1
-        checked = (float("nan"), float("nan")) if validation is None else _check(model, loss, validation, measure)
-        history.append(Epoch(epoch, total / len(x), *checked, optimizer.lr, perf_counter() - start))
-        if report is not None:
-            report(history[-1])
-        if stopping is not None and stopping.update(checked[0], model):
-            break
+    try:
+        for epoch in range(epochs):
+            model.train()
+            total = 0.0
+            for rows in batches(len(x), batch_size, rng):
+                if schedule is not None:
+                    optimizer.lr = base * schedule(step)
+                inputs = x[rows] if augment is None else augment(x[rows], rng)
+                with nullcontext() if watch is None else watch.step(step):
+                    optimizer.zero_grad()
+                    value = loss(model(_input(inputs)), y[rows])
+                    value.backward()
+                    if clip is not None:
+                        clip_norm(optimizer.parameters, clip)
+                    optimizer.step()
+                if not np.isfinite(value.data):
+                    raise ValueError(
+                        f"the loss is {value.item()} at step {step}: lower the learning rate or clip gradients"
+                    )
+                total += value.item() * len(rows)
+                step += 1
+            checked = (float("nan"), float("nan")) if validation is None else _check(model, loss, validation, measure)
+            history.append(Epoch(epoch, total / len(x), *checked, optimizer.lr, perf_counter() - start))
+            if report is not None:
+                report(history[-1])
+            if stopping is not None and stopping.update(checked[0], model):
+                break
+    finally:
+        optimizer.lr = base  # also when the run was interrupted
     if stopping is not None:
         stopping.restore(model)
-    optimizer.lr = base
     model.eval()
     return history
 

@@ -57,20 +57,26 @@ class Layer(ABC):
             yield from child.layers(f"{prefix}{name}.")
 
     def parameters(self) -> dict[str, Tensor]:
-        """What is learned, by name."""
-        return {
-            f"{place}.{name}" if place else name: value
-            for place, layer in [("", self), *self.layers()]
-            for name, value in vars(layer).items()
-            if isinstance(value, Tensor) and value.requires_grad
-        }
+        """What is learned, by name. A weight that two layers share is there once: an optimizer moves it once a step."""
+        return {name: tensor for name, tensor in self._tensors().items() if tensor.requires_grad}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything that a file has to hold, by name: the learned weights, and arrays that are kept beside them."""
-        found = {name: tensor.data for name, tensor in self.parameters().items()}
+        """Everything that a file has to hold, by name: weights, frozen ones too, and arrays that are kept beside them."""
+        found = {name: tensor.data for name, tensor in self._tensors().items()}
         for place, layer in [("", self), *self.layers()]:
             for name, value in vars(layer).items():
                 if isinstance(value, np.ndarray):
+                    found[f"{place}.{name}" if place else name] = value
+        return found
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Each tensor once, under the first name that leads to it."""
+        found: dict[str, Tensor] = {}
+        seen: set[int] = set()
+        for place, layer in [("", self), *self.layers()]:
+            for name, value in vars(layer).items():
+                if isinstance(value, Tensor) and id(value) not in seen:
+                    seen.add(id(value))
                     found[f"{place}.{name}" if place else name] = value
         return found
 

@@ -41,22 +41,22 @@ def load(model: Layer, path: Path | str) -> None:
     arrays = model.arrays()
     try:
         with zipfile.ZipFile(path) as archive:
-            found = {name.removesuffix(".npy") for name in archive.namelist()}
-            if found != set(arrays):
-                missing, extra = sorted(set(arrays) - found), sorted(found - set(arrays))
-                raise ValueError(f"{path} is of another model: lacks {missing[:3]}, has {extra[:3]} too much")
-            read = {name: _read(archive, name, like, path) for name, like in arrays.items()}
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as problem:
-        raise ValueError(f"{path} cannot be read as .npz weights: {problem}") from None
+            found, wanted = set(archive.namelist()), {f"{name}.npy" for name in arrays}
+            if found != wanted:
+                missing, extra = sorted(wanted - found), sorted(found - wanted)
+                raise ValueError(f"of another model: lacks {missing[:3]}, has {extra[:3]} too much")
+            read = {name: _read(archive, name, like) for name, like in arrays.items()}
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as problem:
+        raise ValueError(f"{path} cannot be read as weights of this model: {problem}") from None
     for name, values in read.items():
         arrays[name][...] = values
 
 
-def _read(archive: zipfile.ZipFile, name: str, like: np.ndarray, path: Path) -> np.ndarray:
+def _read(archive: zipfile.ZipFile, name: str, like: np.ndarray) -> np.ndarray:
     with archive.open(f"{name}.npy") as file:
         np.lib.format.read_magic(file)  # type: ignore[arg-type]
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)  # type: ignore[arg-type]
     if shape != like.shape or dtype.kind != "f":
-        raise ValueError(f"{path}: {name} is {shape} of {dtype}, where the model has {like.shape} of {like.dtype}")
+        raise ValueError(f"{name} is {shape} of {dtype}, where the model has {like.shape} of {like.dtype}")
     with archive.open(f"{name}.npy") as file:
         return np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[arg-type]

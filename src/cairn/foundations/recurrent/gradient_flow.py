@@ -36,8 +36,12 @@ def gradient_norms(layer: RecurrentLayer, x_BTD: np.ndarray, seed: int = 0) -> n
 
 def set_spectral_norm(layer: RecurrentLayer, radius: float, seed: int = 0) -> RecurrentLayer:
     """A tanh or relu layer with U = radius times a rotation: every direction is scaled by `radius` in a step."""
+    if layer.cell.gates > 1:
+        raise ValueError(
+            "gates have matrices of their own, so no one number scales the state: give a tanh or relu layer"
+        )
     q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(layer.size, layer.size)))
-    layer.weight_hh.data = radius * q
+    layer.weight_hh.data[:] = radius * q
     return layer
 
 
@@ -46,6 +50,8 @@ def open_gate(layer: RecurrentLayer, bias: float) -> RecurrentLayer:
 
     Gers et al. 2000; Jozefowicz et al. 2015 advise 1, and more for longer memories.
     """
+    if layer.cell.gates < 2:
+        raise ValueError("a tanh or relu layer has no gate to open: give an LSTM or GRU")
     layer.bias_ih.data[layer.size : 2 * layer.size] = bias
     layer.bias_hh.data[layer.size : 2 * layer.size] = 0.0
     return layer

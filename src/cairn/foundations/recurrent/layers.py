@@ -63,16 +63,24 @@ class RecurrentLayer(Layer):
 
     def walk(self, x_BTD: Tensor, state: State | None = None, length_B: np.ndarray | None = None) -> list[State]:
         """The state after each of the T steps."""
+        if x_BTD.ndim != 3 or not x_BTD.shape[1]:
+            raise ValueError(f"an input {x_BTD.shape}: give (batch, places, size), with at least one place")
         B, T, _ = x_BTD.shape
+        if length_B is not None:
+            length_B = _checked(length_B, B, T)
         if state is None:
             state = tuple(Tensor(np.zeros((B, self.size), x_BTD.dtype)) for _ in range(self.cell.states))
+        if len(state) != self.cell.states or any(part.shape != (B, self.size) for part in state):
+            raise ValueError(
+                f"a state of {[part.shape for part in state]}: this cell carries {self.cell.states} of {(B, self.size)}"
+            )
         read_BTG = x_BTD @ self.weight_ih.T + self.bias_ih  # for all places at once: it needs no state
         weight_HG = self.weight_hh.T
         states = []
         for t in range(T):
             new = self.cell.step(read_BTG[:, t], state[0] @ weight_HG + self.bias_hh, state)
             if length_B is not None:
-                going_B1 = t < np.asarray(length_B)[:, None]
+                going_B1 = t < length_B[:, None]
                 new = tuple(where(going_B1, after, before) for after, before in zip(new, state))
             state = new
             states.append(state)
@@ -94,11 +102,22 @@ class Recurrent(Layer):
         self, x: Tensor, states: Sequence[State] | None = None, length_B: np.ndarray | None = None
     ) -> tuple[Tensor, list[State]]:
         """Outputs of the top layer (B, T, H), and every layer's state at the end; arguments as of `RecurrentLayer.run`."""
+        if states is not None and len(states) != len(self.stack):
+            raise ValueError(f"{len(states)} states for {len(self.stack)} layers: give one for each, lowest first")
         ends = []
         for i, layer in enumerate(self.stack):
             x, end = layer.run(x, states[i] if states is not None else None, length_B)
             ends.append(end)
         return x, ends
+
+
+def _checked(length_B: np.ndarray, texts: int, places: int) -> np.ndarray:
+    length_B = np.asarray(length_B)
+    if length_B.shape != (texts,) or length_B.min() < 1 or length_B.max() > places:
+        raise ValueError(
+            f"lengths {length_B.tolist()} for {texts} texts of {places} places: give each its own, 1 to {places}"
+        )
+    return length_B
 
 
 def detach(states: Sequence[State]) -> list[State]:

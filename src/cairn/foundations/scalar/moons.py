@@ -18,6 +18,7 @@ True
 Shapes: N points.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -75,12 +76,19 @@ def train(
 ) -> tuple[MLP, list[Step]]:
     """Stochastic gradient descent with momentum; its rate falls in a line from `rate` to a tenth of it.
 
-    ValueError: an unknown loss, or no points.
+    ValueError: an unknown loss, no points, points or sides that are none, a batch below 1, or a loss that grew beyond all
+    floats.
     """
     if loss not in LOSSES:
         raise ValueError(f"unknown loss {loss!r}: choose one of {', '.join(LOSSES)}")
     if not len(x_N2):
         raise ValueError("there are no points to learn from: give at least one")
+    if x_N2.ndim != 2 or x_N2.shape[1] != 2 or y_N.shape != (len(x_N2),):
+        raise ValueError(f"x has shape {x_N2.shape}, y {y_N.shape}: give points (N, 2) and a side for each (N,)")
+    if not np.isin(y_N, (-1.0, 1.0)).all():
+        raise ValueError("y holds other numbers than 1 and -1: name the sides so, for instance by 2 * label - 1")
+    if batch < 1:
+        raise ValueError(f"batch is {batch}: give at least 1 point a step")
     rng = np.random.default_rng(seed)
     model = MLP([2, *hidden, 1], rng)
     parameters, record = model.parameters(), []
@@ -88,6 +96,8 @@ def train(
     for step in range(steps):
         chosen = rng.permutation(len(x_N2))[:batch]
         result, share = batch_loss(model, x_N2[chosen], y_N[chosen], loss, l2)
+        if not math.isfinite(result.data):
+            raise ValueError(f"the loss is {result.data} at step {step}: lower the rate, {rate:g}")
         zero_grad(parameters)
         result.backward()
         now = rate * (1.0 - 0.9 * step / steps)

@@ -98,7 +98,9 @@ class Value:
             out = a**n
             slope = n * a ** (n - 1.0) if a or n >= 1.0 else math.inf if n else 0.0
         except OverflowError:
-            raise ValueError(f"{a} to the power {n} is larger than any float: scale the base down") from None
+            raise ValueError(
+                f"{a} to the power {n}, or its derivative, is larger than any float: bring the base nearer to 1"
+            ) from None
         return Value(out, f"**{exponent}", self, slope)
 
     def __neg__(self) -> "Value":

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from cairn.foundations.tensor.graph import plain
+from cairn.foundations.tensor.graph import Variable, plain
 from cairn.foundations.tensor.softmaxes import softmax
 
 
@@ -33,14 +33,23 @@ def scaled_dot_product_attention(q_TD: Any, k_SD: Any, v_SE: Any, mask_TS: Any =
 def attention_weights(q_TD: Any, k_SD: Any, mask_TS: Any = None, causal: bool = False) -> Any:
     """The shares (..., T, S) that each query takes of the values; every row sums to 1.
 
-    mask: truth values, True where a query may look, or numbers added to the scores (which may be learned). causal: query t
+    mask: truth values, True where a query may look, or real numbers added to the scores (which may be learned). causal: query t
     sees the keys 0 .. t. A query that sees nothing has only zeros.
     """
     scores = (q_TD * plain(q_TD).shape[-1] ** -0.5) @ k_SD.mT
     # Adding -inf costs one pass and has the gradient of an addition, while choosing would cost three.
     if mask_TS is not None:
-        mask = plain(mask_TS)
-        scores = scores + (_shut(mask, scores.dtype) if mask.dtype == bool else mask_TS)
+        mask = np.asarray(plain(mask_TS))
+        if mask.dtype.kind in "iu":  # 0 and 1 would be added to the scores, and hide nothing
+            raise ValueError(
+                f"a mask of type {mask.dtype}: give truth values, mask.astype(bool), True where a query may look, "
+                "or real numbers to add to the scores"
+            )
+        if mask.dtype == bool:
+            mask_TS = _shut(mask, scores.dtype)
+        elif not isinstance(mask_TS, Variable):  # float64 numbers would make all that follows float64
+            mask_TS = mask.astype(scores.dtype, copy=False)
+        scores = scores + mask_TS
     if causal:
         queries, keys = scores.shape[-2:]
         scores = scores + _shut(np.tri(queries, keys, dtype=bool), scores.dtype)

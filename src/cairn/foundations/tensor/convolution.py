@@ -58,7 +58,7 @@ class Geometry(NamedTuple):
     def blocks(self, batch: int) -> Iterator[slice]:
         """Rows of places, so many at a time that their columns are about `_BLOCK` values."""
         height, width = self.result
-        step = max(1, _BLOCK // (self.window * width * batch))
+        step = max(1, _BLOCK // max(1, self.window * width * batch))
         return (slice(row, min(row + step, height)) for row in range(0, height, step))
 
     def seen(self, padded: np.ndarray, rows: slice) -> list[np.ndarray]:
@@ -92,16 +92,24 @@ def batch_first(x_CHWB: np.ndarray) -> np.ndarray:
     return x_CHWB.transpose(3, 0, 1, 2)
 
 
+def check_whole(**numbers: Any) -> None:
+    """ValueError for what is not one whole number, such as a pair."""
+    for name, number in numbers.items():
+        if not isinstance(number, (int, np.integer)):
+            raise ValueError(f"{name}={number!r}: give one whole number, which is used for height and width")
+
+
 def conv2d(x_BCHW: Any, w_OCKK: Any, bias_O: Any = None, stride: int = 1, padding: int = 0) -> Any:
     """(B, C, H, W) images and (O, C, KH, KW) filters give (B, O, H', W') with H' = (H + 2 padding - KH) // stride + 1.
 
     Cross-correlation, as all libraries call convolution: the filter is not mirrored. padding: zeros around the image.
     """
+    check_whole(stride=stride, padding=padding)
     x_shape, w_shape = np.shape(plain(x_BCHW)), np.shape(plain(w_OCKK))
-    if len(x_shape) != 4 or len(w_shape) != 4 or x_shape[1] != w_shape[1]:
+    if len(x_shape) != 4 or len(w_shape) != 4 or x_shape[1] != w_shape[1] or 0 in w_shape:
         raise ValueError(
             f"conv2d of shapes {x_shape} and {w_shape}: images are (batch, channels, height, width) and filters "
-            "(channels out, channels, height, width), with as many channels as the images"
+            "(channels out, channels, height, width), none of them 0, with as many channels as the images"
         )
     geometry = Geometry(*x_shape[1:], *w_shape[2:], stride, padding)
     if stride < 1 or padding < 0 or min(geometry.result) < 1:

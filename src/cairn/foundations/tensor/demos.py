@@ -157,7 +157,12 @@ def draw_sharpness(out: Path) -> list[str]:
     axes[0].legend(fontsize=8)
     axes[1].set(xlabel="step", ylabel="largest curvature; dotted: 2 / rate")
     axes[2].semilogy(np.sort(np.abs(spectrum))[::-1], ".", markersize=3)
-    axes[2].set(xlabel="direction", ylabel="|curvature|", title="all of them at the end", ylim=(1e-12, None))
+    axes[2].set(
+        xlabel="direction",
+        ylabel="|curvature|",
+        title=f"all {len(spectrum)} at the end, rate {rate}",
+        ylim=(1e-12, None),
+    )
     save(figure, out / "sharpness.svg")
     flat = np.mean(np.abs(spectrum) < 1e-3 * spectrum[-1])
     return [*lines, f"of {len(spectrum)} directions {flat:.0%} are a thousand times flatter than the steepest"]

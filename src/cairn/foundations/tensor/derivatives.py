@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from cairn.foundations.tensor.tensor import Tensor, grad
+from cairn.foundations.tensor.tensor import Tensor, check_tensors, grad
 
 
 def gradcheck(
@@ -28,11 +28,14 @@ def gradcheck(
 ) -> None:
     """ValueError unless the gradients of f(*inputs) by all inputs that require one agree with central differences.
 
-    A tensor of results is checked through one random weighted sum of them, in which no error hides. Inputs must be float64:
-    float32 has too few digits for a difference. atol and rtol: what may differ, plus that share of the value.
+    A tensor of results is checked through one random weighted sum of them, in which no error hides. Those inputs must be
+    float64: float32 has too few digits for a difference. atol and rtol: what may differ, plus that share of the value.
     """
+    check_tensors(inputs)
+    if not any(x.requires_grad for x in inputs):
+        raise ValueError("gradcheck of inputs of which none has requires_grad=True: there is nothing to check")
     for i, x in enumerate(inputs):
-        if x.dtype != np.float64:
+        if x.requires_grad and x.dtype != np.float64:
             raise ValueError(
                 f"gradcheck of input {i} of type {x.dtype}: differences need float64, use astype(np.float64)"
             )
@@ -77,6 +80,7 @@ def gradgradcheck(
     f: Callable[..., Tensor], inputs: Sequence[Tensor], eps: float = 1e-6, atol: float = 1e-6, rtol: float = 1e-5
 ) -> None:
     """`gradcheck` of the gradients themselves: of the function that gives all gradients of f, times a gradient that comes in."""
+    check_tensors(inputs)
     checked = [i for i, x in enumerate(inputs) if x.requires_grad]
     y = f(*inputs)
     incoming = Tensor(np.random.default_rng(1).uniform(0.5, 1.5, y.shape), requires_grad=True)
@@ -96,20 +100,26 @@ def gradgradcheck(
 def jacobian(f: Callable[[Tensor], Tensor], x: Any) -> np.ndarray:
     """All dy_i/dx_j of y = f(x): shape (*y.shape, *x.shape). One walk through the graph for each y_i."""
     x = Tensor(x, requires_grad=True)
-    y = f(x)
-    return _rows(y, x)
+    return _rows(_result(f, x), x)
 
 
 def hessian(f: Callable[[Tensor], Tensor], x: Any) -> np.ndarray:
     """All d2y/dx_i dx_j of a number y = f(x), shape (*x.shape, *x.shape): the Jacobian of the gradient."""
     x = Tensor(x, requires_grad=True)
-    y = f(x)
+    y = _result(f, x)
     if y.size != 1:
         raise ValueError(f"hessian of a function whose result has shape {y.shape}: it must be one number, sum() it")
     if not y.requires_grad:
         return np.zeros((*x.shape, *x.shape))
     (g,) = grad(y, [x], create_graph=True, allow_unused=True)
     return _rows(g, x)
+
+
+def _result(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    y = f(x)
+    if not isinstance(y, Tensor):
+        raise ValueError(f"a function that returns {type(y).__name__}: without a Tensor nothing is known of its slope")
+    return y
 
 
 def _rows(y: Tensor, x: Tensor) -> np.ndarray:

@@ -24,6 +24,8 @@ def dropout(x: Any, rate: float, rng: np.random.Generator, training: bool = True
         raise ValueError(f"a dropout rate of {rate}: it is a share, at least 0 and below 1")
     if not training or not rate:
         return x
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"dropout by a rng of type {type(rng).__name__}: give np.random.default_rng(seed)")
     values = plain(x)
     kept = rng.random(values.shape, np.float32) >= rate
-    return x * (kept * values.dtype.type(1 / (1 - rate)))
+    return x * (kept * np.result_type(values, 0.0).type(1 / (1 - rate)))

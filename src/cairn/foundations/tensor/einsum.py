@@ -61,7 +61,7 @@ def _parse(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[str], s
     hidden = ""
     for i, (name, shape) in enumerate(zip(names, shapes)):
         extra = len(shape) - len(name.replace("...", ""))
-        if extra < 0 or (extra and "..." not in name):
+        if extra < 0 or (extra and "..." not in name) or name.count("...") > 1:
             raise ValueError(
                 f"einsum {subscripts!r}: term {name!r} does not name the {len(shape)} axes of shape {shape}"
             )
@@ -85,10 +85,12 @@ def _sizes(names: list[str], shapes: list[tuple[int, ...]], subscripts: str) -> 
     sizes: dict[str, int] = {}
     for name, shape in zip(names, shapes):
         for letter, size in zip(name, shape):
-            if sizes.get(letter, 1) == 1:
-                sizes[letter] = size
-            elif size not in (1, sizes[letter]):
-                raise ValueError(f"einsum {subscripts!r}: {letter!r} is an axis of {sizes[letter]} and one of {size}")
+            known = sizes.setdefault(letter, size)
+            twin = shape[name.index(letter)]  # of a diagonal neither axis is stretched
+            if size != twin or (size != known and 1 not in (size, known)):
+                other = twin if size != twin else known
+                raise ValueError(f"einsum {subscripts!r}: {letter!r} is an axis of {other} and one of {size}")
+            sizes[letter] = size if known == 1 else known
     return sizes
 
 

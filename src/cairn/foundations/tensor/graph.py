@@ -25,29 +25,37 @@ array([1., 4.])
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from threading import local
 from typing import Any
 
 import numpy as np
 
 _clock = count(1)  # each recorded result and each write in place has its time: inputs are always earlier than results
-_recording = True
 _BROADCASTING = "counted from the last, axes must be equally long, or one of them 1; reshape one to add axes of 1"
+
+
+class _Mode(local):
+    """Of each thread its own: a model that is used in one does not stop the training in another."""
+
+    recording = True
+
+
+_mode = _Mode()
 
 
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Inside, results remember nothing: for updates of weights, and for models that are only used. Also a decorator."""
-    global _recording
-    before, _recording = _recording, False
+    before, _mode.recording = _mode.recording, False
     try:
         yield
     finally:
-        _recording = before
+        _mode.recording = before
 
 
 def recording() -> bool:
     """False inside no_grad."""
-    return _recording
+    return _mode.recording
 
 
 class Node:
@@ -127,7 +135,7 @@ def apply(name: str, inputs: Sequence[Any], forward: Callable[..., Any], *rules:
         if isinstance(x, Variable):
             kind = type(x)
             if x.requires_grad:
-                recorded = _recording
+                recorded = _mode.recording
     if kind is None:
         return forward(*inputs)
     arrays = [x.data if isinstance(x, Variable) else plain(x) for x in inputs]
@@ -159,7 +167,6 @@ def walk_back(
     output: Variable, gradient: Any, wanted: Iterable[Variable] | None, create_graph: bool, retain_graph: bool
 ) -> dict[Variable, Any]:
     """Derivatives of `output` (times `gradient`) by the variables in `wanted`, or by all leaves; missing: not reached."""
-    global _recording
     g = _first_gradient(output, gradient)
     if create_graph:
         g = gradient if isinstance(gradient, Variable) else type(output)(g)
@@ -169,7 +176,7 @@ def walk_back(
     found: dict[Variable, Any] = {output: g}
     summed: set[Variable] = set()  # those whose gradient is a sum made here, to which can be added in place
     results = {}
-    before, _recording = _recording, create_graph
+    before, _mode.recording = _mode.recording, create_graph
     try:
         while order:
             y = order.pop()
@@ -199,7 +206,7 @@ def walk_back(
             if not retain_graph:
                 y.node = _FREED
     finally:
-        _recording = before
+        _mode.recording = before
     return found if wanted is None else results | found
 
 

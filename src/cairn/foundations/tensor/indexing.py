@@ -22,7 +22,7 @@ from cairn.foundations.tensor.graph import apply, plain
 
 def getitem(x: Any, index: Any) -> Any:
     """x[index], with all that NumPy understands: numbers, slices, masks, arrays of numbers, None and an ellipsis."""
-    index = tuple(map(_plain_index, index)) if isinstance(index, tuple) else _plain_index(index)
+    index = plain_index(index)
     return apply("getitem", (x,), lambda x: _pick(x, index), lambda g, y, x: scatter_add(g, index, x.shape))
 
 
@@ -63,7 +63,8 @@ def add_rows(table_VD: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> None:
     flat_N = ids.reshape(-1)
     if not flat_N.size:
         return
-    flat_N = np.where(flat_N < 0, flat_N + len(table_VD), flat_N)
+    flat_N = flat_N.astype(np.intp)  # the number of rows may be too large for the format of the ids
+    flat_N[flat_N < 0] += len(table_VD)
     order_N = flat_N.argsort(kind="stable")
     sorted_N = flat_N[order_N]
     first_U = np.flatnonzero(np.concatenate(([True], sorted_N[1:] != sorted_N[:-1])))
@@ -74,6 +75,8 @@ def add_rows(table_VD: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> None:
 def take(x: Any, ids: Any) -> Any:
     """Rows x[ids] for an array of numbers of any shape: (V, ...) and (A, B) give (A, B, ...)."""
     ids = np.asarray(plain(ids))
+    if not np.ndim(plain(x)):
+        raise ValueError("take from a single number: it has no rows")
     if ids.dtype.kind not in "iu":
         raise ValueError(f"ids of type {ids.dtype}: rows are picked by whole numbers, use ids.astype(int)")
     size = plain(x).shape[0]
@@ -87,6 +90,10 @@ def embedding(weight_VD: Any, ids: Any) -> Any:
     return take(weight_VD, ids)
 
 
-def _plain_index(part: Any) -> Any:
-    """Tensors and lists as arrays."""
-    return part if isinstance(part, (slice, type(None), type(Ellipsis))) else plain(part)
+def plain_index(part: Any) -> Any:
+    """Tensors and lists as arrays, also in a tuple."""
+    if isinstance(part, tuple):
+        return tuple(map(plain_index, part))
+    if isinstance(part, (slice, type(None), type(Ellipsis))):
+        return part
+    return np.zeros(0, int) if isinstance(part, list) and not part else plain(part)

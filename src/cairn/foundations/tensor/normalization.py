@@ -45,13 +45,21 @@ def batch_norm(
     the variance with n - 1; otherwise by `running` itself.
     """
     values = plain(x)
+    if values.ndim < 2:
+        raise ValueError(f"batch_norm of shape {values.shape}: axis 0 is the batch and axis 1 the channels")
+    if running is not None and any(getattr(part, "shape", None) != values.shape[1:2] for part in running):
+        raise ValueError(
+            f"running mean and variance of shapes {[np.shape(part) for part in running]}: each is an array of shape "
+            f"{values.shape[1:2]}, one number for each channel of {values.shape}"
+        )
     axes = tuple(axis for axis in range(values.ndim) if axis != 1)
     channel = (1, -1, *(1,) * (values.ndim - 2))
     if not training:
         if running is None:
             raise ValueError("batch_norm outside of training normalizes by running=(mean, variance): give both")
-        scale = 1 / np.sqrt(running[1] + eps)
-        y = (x - running[0].reshape(channel)) * scale.reshape(channel)
+        # In the format of x: running values in float64 would make all that follows float64.
+        shift, spread = (part.astype(np.result_type(values, 0.0), copy=False).reshape(channel) for part in running)
+        y = (x - shift) * (1 / np.sqrt(spread + eps))
     else:
         count = values.size // values.shape[1]
         if count < 2:
@@ -79,9 +87,14 @@ def rms_norm(x: Any, weight: Any, eps: float = 1e-6) -> Any:
 
 
 def _scale(y: Any, weight: Any, bias: Any) -> Any:
-    if weight is not None:
-        y = y * weight
-    return y if bias is None else y + bias
+    scaled = y if weight is None else y * weight
+    scaled = scaled if bias is None else scaled + bias
+    if scaled.shape != y.shape:
+        raise ValueError(
+            f"normalization of shape {y.shape} with weight of shape {np.shape(plain(weight))} and bias of shape "
+            f"{np.shape(plain(bias))}: each has one number for each value along the normalized axis, or for each channel"
+        )
+    return scaled
 
 
 def _mean_square(x: np.ndarray, axes: Axes) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cairn.foundations.tensor.convolution import batch_first, batch_last
+from cairn.foundations.tensor.convolution import batch_first, batch_last, check_whole
 from cairn.foundations.tensor.graph import apply, plain
 
 Corners = list[tuple[slice, slice]]
@@ -88,6 +88,7 @@ def _seen(x_CHWB: np.ndarray, corners: Corners) -> list[np.ndarray]:
 
 def _corners(x: Any, size: int, stride: int | None) -> Corners:
     stride = size if stride is None else stride
+    check_whole(size=size, stride=stride)
     shape = np.shape(plain(x))
     if len(shape) != 4 or size < 1 or stride < 1 or min(shape[2:]) < size:
         raise ValueError(

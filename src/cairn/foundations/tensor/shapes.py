@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cairn.foundations.tensor.graph import apply, plain, unbroadcast
+from cairn.foundations.tensor.graph import Variable, apply, plain, unbroadcast
 
 
 def reshape(x: Any, shape: int | tuple[int, ...]) -> Any:
@@ -42,14 +42,23 @@ def expand(x: Any, shape: tuple[int, ...]) -> Any:
 
 
 def astype(x: Any, dtype: Any) -> Any:
-    """The same numbers in another format; the graph turns the gradient back into the old one."""
+    """The same numbers in another format; the graph turns the gradient back into the old one. Whole numbers and truth
+    values are constants: what is rounded does not change when x changes a little."""
+    if isinstance(x, Variable) and np.dtype(dtype).kind != "f":
+        return type(x)(x.data.astype(dtype))
     return apply("astype", (x,), lambda x: x.astype(dtype), lambda g, y, x: g.astype(x.dtype))
 
 
 def concatenate(parts: Sequence[Any], axis: int = 0) -> Any:
     """Join along an axis; each part gets its piece of the gradient."""
-    ends = [0, *accumulate(plain(part).shape[axis] for part in parts)]
-    before = (slice(None),) * (axis % plain(parts[0]).ndim)
+    sizes = [np.shape(plain(part)) for part in parts]
+    if not sizes or not all(-len(size) <= axis < len(size) for size in sizes):
+        raise ValueError(
+            f"concatenate of shapes {sizes} along axis {axis}: give at least one part, each with this axis; "
+            "stack joins along a new one"
+        )
+    ends = [0, *accumulate(size[axis] for size in sizes)]
+    before = (slice(None),) * (axis % len(sizes[0]))
 
     def piece(start: int, end: int) -> Any:
         return lambda g, y, *parts: g[(*before, slice(start, end))]
@@ -60,7 +69,9 @@ def concatenate(parts: Sequence[Any], axis: int = 0) -> Any:
 
 def stack(parts: Sequence[Any], axis: int = 0) -> Any:
     """Join along a new axis; each part gets its slice of the gradient."""
-    before = (slice(None),) * (axis % (plain(parts[0]).ndim + 1))
+    if not len(parts):
+        raise ValueError("stack of no parts: give at least one")
+    before = (slice(None),) * (axis % (np.ndim(plain(parts[0])) + 1))
 
     def one(i: int) -> Any:
         return lambda g, y, *parts: g[(*before, i)]
@@ -75,8 +86,8 @@ def pad(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
         return tuple(slice(before, before + n) for (before, _), n in zip(widths, size))
 
     def forward(x: np.ndarray) -> np.ndarray:
-        if len(widths) != x.ndim:
-            raise ValueError(f"{len(widths)} widths for {x.ndim} axes: give (before, after) for each axis")
+        if len(widths) != x.ndim or min(map(min, widths), default=0) < 0:
+            raise ValueError(f"widths {widths} for {x.ndim} axes: give (before, after) for each axis, 0 or more")
         y = np.full([before + n + after for (before, after), n in zip(widths, x.shape)], value, x.dtype)
         y[inside(x.shape)] = x
         return y

@@ -31,6 +31,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
 
 
 def _softmax(x: np.ndarray, axis: int) -> np.ndarray:
+    x = _real(x)
     y = x - _largest(x, axis)
     np.exp(y, out=y)
     total = y.sum(axis, keepdims=True)
@@ -39,7 +40,12 @@ def _softmax(x: np.ndarray, axis: int) -> np.ndarray:
     return y
 
 
-def _largest(x: np.ndarray, axis: Axis) -> np.ndarray:
+def _real(x: Any) -> np.ndarray:
+    """Whole numbers as float64; there is no room for a share in them."""
+    return np.asarray(x, np.result_type(x, 0.0))
+
+
+def _largest(x: np.ndarray, axis: int) -> np.ndarray:
     """What is subtracted before e^x: 0 where all are -inf, since -inf - -inf is not a number."""
     top = x.max(axis, keepdims=True)
     return np.where(np.isneginf(top), 0, top)
@@ -49,6 +55,7 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     """x - logsumexp(x): logarithms of probabilities. dy_i/dx_j = 1[i = j] - e^(y_j)."""
 
     def forward(x: np.ndarray) -> np.ndarray:
+        x = _real(x)
         y = x - x.max(axis, keepdims=True)
         y -= np.log(np.exp(y).sum(axis, keepdims=True))
         return y
@@ -60,7 +67,8 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """log(sum(e^x)): a smooth maximum, whose slopes are the softmax."""
 
     def forward(x: np.ndarray) -> np.ndarray:
-        top = _largest(x, axis)
+        top = x.max(axis, keepdims=True)
+        top = np.where(np.isinf(top), 0, top)  # inf - inf is not a number
         with np.errstate(divide="ignore"):  # log(0) is the -inf that it should be
             y = np.log(np.exp(x - top).sum(axis, keepdims=True)) + top
         return y if keepdims else y.reshape(np.sum(x, axis).shape)

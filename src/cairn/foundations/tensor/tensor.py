@@ -36,7 +36,8 @@ from cairn.foundations.tensor.reductions import Axis
 class Tensor(Variable):
     """An array of numbers; with `requires_grad`, one by which derivatives are taken.
 
-    data: anything of which NumPy makes an array; an array is used as it is, not copied. Only real numbers with a fraction
+    data: anything of which NumPy makes an array; an array is used as it is, not copied, and so are those that a tensor
+    meets in an operation: write into them after `backward`. Only real numbers with a fraction
     (float64, float32) can require a gradient. Tensors, arrays and numbers mix in all operations.
     """
 
@@ -181,7 +182,12 @@ class Tensor(Variable):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._may_change("x[...] = y", "use where or concatenate")
-        self.data[index] = plain(value)
+        if isinstance(value, Variable) and value.requires_grad and graph.recording():
+            raise ValueError(
+                "x[...] = y of a y that has a gradient would lose it: collect the parts in a list and stack or "
+                "concatenate them, or write y.detach() for the values alone"
+            )
+        self.data[indexing.plain_index(index)] = plain(value)
         touch(self)
 
     def __iadd__(self, other: Any) -> "Tensor":
@@ -306,6 +312,13 @@ class Tensor(Variable):
         return softmaxes.logsumexp(self, axis, keepdims)
 
 
+def check_tensors(inputs: Any) -> None:
+    """ValueError unless `inputs` is a list or tuple of tensors."""
+    if not isinstance(inputs, (list, tuple)) or not all(isinstance(x, Tensor) for x in inputs):
+        found = [type(x).__name__ for x in inputs] if isinstance(inputs, (list, tuple)) else type(inputs).__name__
+        raise ValueError(f"inputs are {found}: give a list of tensors, also of one, as in [x]")
+
+
 def _unpack(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     """(2, 3) of both f(2, 3) and f((2, 3))."""
     return tuple(arguments[0]) if len(arguments) == 1 and isinstance(arguments[0], (tuple, list)) else arguments
@@ -324,6 +337,7 @@ def grad(
     create_graph: the derivatives can be derived again. allow_unused: an input that the output does not depend on gets zeros;
     otherwise it is an error, because it is mostly a mistake.
     """
+    check_tensors(inputs)
     for i, x in enumerate(inputs):
         if not x.requires_grad:
             raise ValueError(

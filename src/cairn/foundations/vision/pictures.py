@@ -18,20 +18,38 @@ import numpy as np
 
 from cairn.foundations import metrics
 from cairn.foundations.network import Conv2d
+from cairn.foundations.network.diagnostics_picture import picture
 from cairn.foundations.picture import new_figure, save
 from cairn.foundations.vision.train import Result
+
+
+def draw_all(result: Result, folder: Path, name: str) -> list[Path]:
+    """Every picture that this result has enough for; their names begin with `name`."""
+    drawn = [
+        curves(result, folder / f"{name}-curves.svg"),
+        confusion(result, folder / f"{name}-confusion.svg"),
+        mistakes(result, folder / f"{name}-mistakes.png"),
+    ]
+    if result.watch is not None:
+        drawn.append(picture(result.watch, folder / f"{name}-diagnostics.svg"))
+    if any(isinstance(layer, Conv2d) for _, layer in result.model.layers()):
+        drawn.append(filters(result, folder / f"{name}-filters.png"))
+    return drawn
 
 
 def curves(result: Result, path: Path) -> Path:
     """Loss and accuracy by epoch."""
     figure, (left, right) = new_figure(columns=2)
     epochs = [line.epoch + 1 for line in result.history]
-    left.plot(epochs, [line.loss for line in result.history], label="training, augmented, with dropout")
-    left.plot(epochs, [line.validation_loss for line in result.history], label="validation")
-    left.set(title="loss", xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
+    marker = "o" if len(epochs) == 1 else ""  # a line through one point is not seen
+    left.plot(epochs, [line.loss for line in result.history], marker=marker, label="training, augmented, with dropout")
+    left.plot(epochs, [line.validation_loss for line in result.history], marker=marker, label="validation")
+    left.set(title="loss", xlabel="epoch", ylabel="cross-entropy with smoothed labels (nats)", yscale="log")
     left.legend(frameon=False)
-    right.plot(epochs, [100 * (1 - line.validation_measure) for line in result.history], color="C1")
-    right.set(title="validation pictures that are wrong", xlabel="epoch", ylabel="%", ylim=(0, 15))
+    wrong = [100 * (1 - line.validation_measure) for line in result.history]
+    right.plot(epochs, wrong, marker=marker, color="C1")
+    top = max(15.0, 1.5 * min(wrong))  # the first epochs, which are far off, would flatten the rest
+    right.set(title="validation pictures that are wrong", xlabel="epoch", ylabel="%", ylim=(0, top))
     return save(figure, path)
 
 

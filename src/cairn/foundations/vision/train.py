@@ -84,7 +84,7 @@ def train(
     settings = settings or DIGITS[model]
     rng = np.random.default_rng(settings.seed)
     _, channels, height, width = split.train_x.shape
-    classes = int(split.train_y.max()) + 1
+    classes = int(max(y.max() for y in (split.train_y, split.validation_y, split.test_y))) + 1
     network = MODELS[model]((channels, height, width), classes, rng).astype(np.float32)
     steps = settings.epochs * -(-len(split.train_y) // settings.batch_size)
     warm = max(1, steps // 20)
@@ -124,5 +124,5 @@ def train_digits(model: str = "cnn", seed: int = 0) -> Result:
 
 
 def train_mnist(images: Path | str, labels: Path | str, model: str = "cnn", seed: int = 0) -> Result:
-    """A pair of MNIST's IDX files, split here."""
+    """A pair of MNIST's IDX files, split here. From the command line: python -m cairn.foundations.vision."""
     return train(split_images(*read_mnist(images, labels)), model, replace(MNIST[model], seed=seed))

@@ -1,6 +1,12 @@
 """Information: entropy, what a wrong belief costs, and what one thing tells about another.
 
 Read in this order: `entropies`, `divergences`, `mutual`.
+
+>>> truth, belief = [0.5, 0.25, 0.25], [0.25, 0.25, 0.5]
+>>> [round(float(cost), 6) for cost in (entropy(truth, "bits"), kl(truth, belief, "bits"))]
+[1.5, 0.25]
+>>> float(cross_entropy(truth, belief, "bits"))  # the sum of both
+1.75
 """
 
 from cairn.foundations.mathematics.information.divergences import jensen_shannon, kl, kl_normal

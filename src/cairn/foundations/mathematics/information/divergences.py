@@ -14,7 +14,7 @@ settles on one part. Jensen and Shannon average both against the mixture: symmet
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cairn.foundations.mathematics.checks import positive
+from cairn.foundations.mathematics.checks import number, positive
 from cairn.foundations.mathematics.information.entropies import Unit, in_unit, pair
 
 
@@ -39,8 +39,8 @@ def _kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 def jensen_shannon(p: ArrayLike, q: ArrayLike, unit: Unit = "nats") -> np.ndarray:
     """(KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2: from 0 to ln 2. SciPy's `jensenshannon` is its square root."""
     p, q = pair(p, q)
-    m = (p + q) / 2
-    return in_unit((_kl(p, m) + _kl(q, m)) / 2, unit)
+    # Twice everything, since half of the smallest float is 0: KL(2p || 2m) = 2 KL(p || m), and doubling is exact.
+    return in_unit((_kl(2 * p, p + q) + _kl(2 * q, p + q)) / 4, unit)
 
 
 def kl_normal(mean_p: float, scale_p: float, mean_q: float, scale_q: float) -> float:
@@ -50,4 +50,5 @@ def kl_normal(mean_p: float, scale_p: float, mean_q: float, scale_q: float) -> f
     0.5
     """
     ratio = positive(scale_p, "scale_p") / positive(scale_q, "scale_q")
-    return float(-np.log(ratio) + (ratio**2 + ((mean_p - mean_q) / scale_q) ** 2 - 1) / 2)
+    apart = number(mean_p, "mean_p") - number(mean_q, "mean_q")
+    return float(-np.log(ratio) + (ratio**2 + (apart / scale_q) ** 2 - 1) / 2)

@@ -55,7 +55,7 @@ def polynomial(degree: int) -> Learner:
     In Legendre's basis, whose columns are nearly perpendicular; in powers of x the condition number grows tenfold with every
     few degrees.
     """
-    count(degree, "degree", 0)
+    degree = count(degree, "degree", 0)
 
     def learn(x_N: np.ndarray, y_N: np.ndarray) -> Function:
         if degree >= len(x_N):
@@ -77,12 +77,13 @@ def decompose(
     `noise` is a standard deviation. Twice as many data sets are drawn: half for the parts, half for the error.
     """
     positive(noise, "noise")
-    x_N = np.linspace(-1, 1, count(points, "points", 2))
+    points, repeats = count(points, "points", 2), count(repeats, "repeats", 2)
+    x_N = np.linspace(-1, 1, points)
     x_T = np.linspace(-1, 1, GRID)
     truth_T = truth(x_T)
 
     def fits() -> np.ndarray:
-        drawn_RN = truth(x_N) + noise * rng.standard_normal((count(repeats, "repeats", 2), points))
+        drawn_RN = truth(x_N) + noise * rng.standard_normal((repeats, points))
         return np.array([learner(x_N, y_N)(x_T) for y_N in drawn_RN])
 
     fit_RT = fits()

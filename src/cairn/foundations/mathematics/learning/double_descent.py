@@ -32,14 +32,15 @@ def errors_by_width(widths: Sequence[int], examples: int, repeats: int, rng: np.
 
     The truth is linear in 20 inputs; the median over `repeats` draws of everything, since the peak has heavy tails.
     """
-    count(examples, "examples", 2)
-    errors = np.zeros((count(repeats, "repeats"), len(widths)))
+    examples, repeats = count(examples, "examples", 2), count(repeats, "repeats")
+    sizes = [count(width, "width") for width in widths]
+    errors = np.zeros((repeats, len(sizes)))
     for r in range(repeats):
         slope_D = rng.standard_normal(INPUTS) / np.sqrt(INPUTS)
         x_ND, test_TD = rng.standard_normal((examples, INPUTS)), rng.standard_normal((TEST, INPUTS))
         y_N = x_ND @ slope_D + NOISE * rng.standard_normal(examples)
-        for w, width in enumerate(widths):
-            directions_DF = rng.standard_normal((INPUTS, count(width, "width"))) / np.sqrt(INPUTS)
+        for w, size in enumerate(sizes):
+            directions_DF = rng.standard_normal((INPUTS, size)) / np.sqrt(INPUTS)
             # LAPACK's, for its speed: hundreds of systems are solved here. `linear.solve_svd` finds the same.
             weights_F, *_ = np.linalg.lstsq(random_features(x_ND, directions_DF), y_N, rcond=None)
             predicted_T = random_features(test_TD, directions_DF) @ weights_F

@@ -2,6 +2,11 @@
 
 Read in this order: `norms`, `projections`, `orthonormal`, `cholesky`, `least_squares`, `power`, `eigen`, `jacobi`, `low_rank`,
 `pca`.
+
+>>> a = [[3.0, 0.0], [4.0, 5.0]]
+>>> left, values, right = svd(a)  # every matrix is a turn, a stretch and a turn
+>>> bool(matrix_norm(a, "spectral") == values[0]), round(condition_number(a), 12)
+(True, 3.0)
 """
 
 from cairn.foundations.mathematics.linear.cholesky import cholesky, solve_cholesky

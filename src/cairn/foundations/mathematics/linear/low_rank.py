@@ -22,7 +22,7 @@ from cairn.foundations.mathematics.linear.jacobi import svd
 def best_of_rank(a: ArrayLike, k: int) -> np.ndarray:
     """(M, N): of all matrices of rank k or less, one that is nearest to a."""
     a_MN = as_matrix(a)
-    count(k, "k", 0, min(a_MN.shape))
+    k = count(k, "k", 0, min(a_MN.shape))
     left, values, right_T = svd(a_MN)
     return left[:, :k] * values[:k] @ right_T[:k]
 

@@ -68,9 +68,11 @@ def fit_pca(x: ArrayLike, k: int | None = None) -> PCA:
     if N < 2:
         raise ValueError("x has one row, which does not vary: give two or more")
     k = count(min(N, D) if k is None else k, "k", 1, min(N, D))
+    if (x_ND == x_ND[0]).all():  # asked before rounding: the mean of three times 0.1 is not 0.1
+        raise ValueError("all rows of x are the same: there is no variance to explain")
     mean_D = x_ND.mean(axis=0)
     _, values, right_T = svd(x_ND - mean_D)
     variance = values**2 / (N - 1)
-    if variance[0] == 0:
-        raise ValueError("all rows of x are the same: there is no variance to explain")
+    if variance[0] == 0:  # below 1e-324
+        raise ValueError("the squares of x's differences are too small for floats: scale x up")
     return PCA(mean_D, right_T[:k], variance[:k], float(variance.sum()))

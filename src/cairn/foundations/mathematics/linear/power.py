@@ -55,7 +55,7 @@ def power_iteration(
 def _iterate(a_NN: np.ndarray, v_N: np.ndarray, enough: float, max_steps: int) -> Eigenpair:
     v_N = v_N / np.linalg.norm(v_N)
     residuals = []
-    for _ in range(max_steps):
+    for _ in range(count(max_steps, "max_steps")):
         image_N = a_NN @ v_N
         value = float(v_N @ image_N)
         residuals.append(float(np.linalg.norm(image_N - value * v_N)))
@@ -75,7 +75,7 @@ def leading_eigenpairs(
     a_NN = as_symmetric(a)
     scale = float(np.abs(a_NN).max()) or 1.0
     a_NN = a_NN / scale
-    count(k, "k", 1, len(a_NN))
+    k = count(k, "k", 1, len(a_NN))
     enough = tolerance * float(np.linalg.norm(a_NN))
     left_NN, values, vectors_NK = a_NN.copy(), np.zeros(k), np.zeros((len(a_NN), k))
     for i in range(k):

@@ -1,6 +1,13 @@
 """Probability: families of distributions, how they are fitted, how belief moves, and why the normal is everywhere.
 
 Read in this order: `distribution`, `counts`, `normal`, `tails`, `waiting`, `interval`, `bayes`, `central_limit`.
+
+>>> import numpy as np
+>>> throws = Bernoulli(0.7).sample(np.random.default_rng(0), 1000)
+>>> heads = int(throws.sum())
+>>> belief = update_beta(Beta(1.0, 1.0), heads, 1000 - heads)  # what to think of the coin, having known nothing
+>>> abs(belief.mean - 0.7) < 0.05 and abs(belief.mean - Bernoulli.fit(throws).p) < 0.001
+True
 """
 
 from cairn.foundations.mathematics.probability.bayes import (

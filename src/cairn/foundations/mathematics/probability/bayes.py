@@ -28,7 +28,7 @@ from cairn.foundations.mathematics.special import gammaln
 
 def update_table(prior: ArrayLike, likelihood: ArrayLike) -> tuple[np.ndarray, float]:
     """The posterior of H hypotheses (H,), and the evidence, from P(hypothesis) and P(seen | hypothesis), both (H,)."""
-    prior_H = as_probabilities(prior, "prior")
+    prior_H = as_probabilities(as_vector(prior, "prior"), "prior")
     likelihood_H = as_vector(likelihood, "likelihood", len(prior_H))
     if likelihood_H.min() < 0:
         raise ValueError(f"likelihood has the value {likelihood_H.min():g}: probabilities and densities are 0 or more")

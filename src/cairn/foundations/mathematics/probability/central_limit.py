@@ -13,7 +13,7 @@ True
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cairn.foundations.mathematics.checks import as_vector, count
+from cairn.foundations.mathematics.checks import as_vector, count, positive
 from cairn.foundations.mathematics.probability.distribution import Distribution
 from cairn.foundations.mathematics.probability.normal import Normal
 
@@ -43,4 +43,4 @@ def gap_to_normal(z: ArrayLike) -> float:
 
 def berry_esseen(third: float, deviation: float, n: int) -> float:
     """The bound on that gap for means of n draws with E|X - m|^3 = `third` and standard deviation `deviation`."""
-    return BERRY_ESSEEN * third / (deviation**3 * np.sqrt(count(n, "n")))
+    return BERRY_ESSEEN * positive(third, "third") / (positive(deviation, "deviation") ** 3 * np.sqrt(count(n, "n")))

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cairn.foundations.mathematics.checks import as_probabilities, count, positive
+from cairn.foundations.mathematics.checks import as_probabilities, count, number, positive
 from cairn.foundations.mathematics.probability.distribution import Distribution, Size, observations
 from cairn.foundations.mathematics.special import gammaln
+
+MOST = 10_000_000  # categories: as many probabilities are held
 
 
 def times_log(x: ArrayLike, y: ArrayLike) -> np.ndarray:
@@ -130,8 +132,10 @@ class Categorical(Distribution):
     @classmethod
     def fit(cls, x: ArrayLike, categories: int | None = None) -> "Categorical":
         """Each category's share; `categories` is V, where the last ones may not have come up."""
-        x_N = observations(x, 0, whole=True, most=np.inf if categories is None else categories - 1)
-        return cls(np.bincount(x_N.astype(np.int64), minlength=categories or 0) / len(x_N))
+        x_N = observations(x, 0, whole=True)
+        size = count(x_N.max() + 1 if categories is None else categories, "the number of categories", 1, MOST)
+        x_N = observations(x_N, most=size - 1)
+        return cls(np.bincount(x_N.astype(np.int64), minlength=size) / len(x_N))
 
 
 @dataclass(frozen=True)
@@ -170,5 +174,5 @@ class Poisson(Distribution):
 
 
 def _share(p: float) -> None:
-    if not 0 <= p <= 1:
+    if not 0 <= number(p, "p") <= 1:
         raise ValueError(f"p is {p}: give a probability from 0 to 1")

@@ -1,7 +1,7 @@
 """What a distribution can do: say how likely a value is, draw values, and fit itself to them.
 
 A learner's model is a distribution with knobs, and learning is turning them until the data are as likely as can be: maximum
-likelihood. Every loss of this book is a negative log-likelihood: squared error that of a normal, cross-entropy that of a
+likelihood. The common losses are negative log-likelihoods: squared error that of a normal, cross-entropy that of a
 categorical distribution, absolute error that of a Laplace.
 
 >>> from cairn.foundations.mathematics.probability import Normal

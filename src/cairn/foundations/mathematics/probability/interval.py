@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cairn.foundations.mathematics.checks import as_array, positive
+from cairn.foundations.mathematics.checks import number, positive
 from cairn.foundations.mathematics.probability.counts import times_log
 from cairn.foundations.mathematics.probability.distribution import Distribution, Size, observations, varied
 from cairn.foundations.mathematics.special import digamma, gammaln, trigamma
@@ -30,8 +30,7 @@ class Uniform(Distribution):
     high: float
 
     def __post_init__(self) -> None:
-        as_array([self.low, self.high], "low and high")
-        if not self.low < self.high:
+        if not number(self.low, "low") < number(self.high, "high"):
             raise ValueError(f"low {self.low} is not below high {self.high}: swap them or widen the interval")
 
     @property
@@ -105,6 +104,8 @@ class Beta(Distribution):
             return float(ab @ [s, t] - gammaln(ab).sum() + gammaln(ab.sum())) if ab.min() > 0 else -np.inf
 
         mean, variance = float(x_N.mean()), float(x_N.var())
+        if variance < 1e-12 * mean * (1 - mean):
+            raise ValueError("the values of x are equal to 6 digits: their spread is lost in rounding; fit a Normal")
         ab = np.maximum(mean * (1 - mean) / variance - 1, 1e-3) * np.array([mean, 1 - mean])
         for _ in range(STEPS):
             gradient = np.array([s, t]) - digamma(ab) + digamma(ab.sum())

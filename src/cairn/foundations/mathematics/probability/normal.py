@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cairn.foundations.mathematics.checks import as_array, as_matrix, as_symmetric, as_vector, positive
+from cairn.foundations.mathematics.checks import as_array, as_matrix, as_symmetric, as_vector, number, positive
 from cairn.foundations.mathematics.linear.cholesky import cholesky, solve_lower
 from cairn.foundations.mathematics.probability.distribution import Distribution, Size, observations, varied
 from cairn.foundations.mathematics.special import erfc
@@ -32,7 +32,7 @@ class Normal(Distribution):
     scale: float
 
     def __post_init__(self) -> None:
-        as_array(self.location, "location")
+        number(self.location, "location")
         positive(self.scale, "scale")
 
     @property

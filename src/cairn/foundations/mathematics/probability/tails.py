@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cairn.foundations.mathematics.checks import as_array, positive
+from cairn.foundations.mathematics.checks import number, positive
 from cairn.foundations.mathematics.probability.distribution import Distribution, Size, observations, varied
 from cairn.foundations.mathematics.special import digamma, gammaln
 
@@ -32,7 +32,7 @@ class Laplace(Distribution):
     scale: float
 
     def __post_init__(self) -> None:
-        as_array(self.location, "location")
+        number(self.location, "location")
         positive(self.scale, "scale")
 
     @property
@@ -68,7 +68,7 @@ class StudentT(Distribution):
 
     def __post_init__(self) -> None:
         positive(self.nu, "nu")
-        as_array(self.location, "location")
+        number(self.location, "location")
         positive(self.scale, "scale")
 
     @property

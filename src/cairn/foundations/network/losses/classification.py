@@ -36,6 +36,8 @@ def cross_entropy(
     weights_C: how much each class counts; the mean is over the weights of the targets. Targets equal to `ignore` (padding)
     count nothing. ValueError: a class that does not exist, or nothing but ignored targets.
     """
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label smoothing is a share from 0 to 1, got {label_smoothing}")
     classes = logits.shape[-1]
     targets = np.asarray(targets)
     weights_C = np.ones(classes) if weights_C is None else np.asarray(weights_C)
@@ -46,9 +48,7 @@ def cross_entropy(
         total = float(counted.size)
     elif targets.shape == logits.shape[:-1] and targets.dtype.kind in "iu":
         counted = targets != ignore
-        if ((targets[counted] < 0) | (targets[counted] >= classes)).any():
-            raise ValueError(f"targets must be from 0 to {classes - 1}, or {ignore} for those that do not count")
-        wanted_NC = np.eye(classes)[np.where(counted, targets, 0)]
+        wanted_NC = one_hot(np.where(counted, targets, 0), classes)
         total = float((wanted_NC @ weights_C * counted).sum())
     else:
         raise ValueError(
@@ -61,6 +61,15 @@ def cross_entropy(
     wanted_NC = (1 - label_smoothing) * wanted_NC + label_smoothing / classes
     share_NC = wanted_NC * weights_C * counted[..., None] / -total
     return (log_softmax(logits, axis=-1) * share_NC.astype(logits.dtype)).sum()
+
+
+def one_hot(targets: np.ndarray, classes: int) -> np.ndarray:
+    """Classes (...) -> (..., C): 1 at the right class, 0 elsewhere. ValueError: a class that does not exist."""
+    if ((targets < 0) | (targets >= classes)).any():
+        raise ValueError(f"targets are from 0 to {classes - 1}, got {targets.min()} to {targets.max()}")
+    found = np.zeros((*targets.shape, classes))
+    np.put_along_axis(found, targets[..., None], 1.0, axis=-1)
+    return found
 
 
 def binary_cross_entropy_with_logits(logits: Tensor, targets: np.ndarray) -> Tensor:
@@ -87,10 +96,14 @@ def focal(logits: Tensor, targets: np.ndarray, alpha: float = 0.25, gamma: float
     Where 1 of 1000 is positive, the 999 easy negatives would decide the gradient; at p_y = 0.9 and gamma = 2 each counts a
     hundredth. alpha is the weight of positives, 1 - alpha that of negatives; gamma = 0 gives the weighted cross-entropy.
     """
+    if gamma < 0:
+        raise ValueError(f"gamma must be at least 0, got {gamma}: easy examples would count most")
     targets = same_shape(logits, targets)
     surprise = softplus(logits) - logits * targets
     p = sigmoid(logits)
     wrong = p * (1 - targets) + (1 - p) * targets
+    if gamma < 1:  # the slope of wrong^gamma at 0 is infinite
+        wrong = maximum(wrong, np.finfo(logits.dtype).tiny)
     balance = alpha * targets + (1 - alpha) * (1 - targets)
     return (surprise * wrong**gamma * balance).mean()
 
@@ -102,7 +115,7 @@ def kl_divergence(log_predicted: Tensor, target: np.ndarray) -> Tensor:
     log_predicted (..., C): log-probabilities, as `log_softmax` gives them; target (..., C): probabilities.
     torch.nn.functional.kl_div with reduction="batchmean", where there is one axis beside C.
     """
-    same_shape(log_predicted, target)
+    target = same_shape(log_predicted, target)
     rows = log_predicted.size // log_predicted.shape[-1]
     entropy = -(target * np.log(np.where(target > 0, target, 1.0))).sum() / rows  # 0 log 0 is 0
-    return -(log_predicted * target.astype(log_predicted.dtype)).sum() / rows - float(entropy)
+    return -(log_predicted * target).sum() / rows - float(entropy)

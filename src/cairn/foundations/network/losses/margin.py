@@ -13,7 +13,7 @@
 
 import numpy as np
 
-from cairn.foundations.network.losses.classification import cross_entropy
+from cairn.foundations.network.losses.classification import cross_entropy, one_hot
 from cairn.foundations.network.losses.regression import same_shape
 from cairn.foundations.tensor import Tensor, relu, sqrt
 
@@ -32,7 +32,10 @@ def multiclass_hinge(scores_BC: Tensor, targets_B: np.ndarray) -> Tensor:
     Mean over the batch of sum_{j != y} max(0, 1 - s_y + s_j) / C.
     """
     rows, classes = scores_BC.shape
-    right_BC = np.eye(classes)[targets_B].astype(scores_BC.dtype)
+    targets_B = np.asarray(targets_B)
+    if targets_B.shape != (rows,) or targets_B.dtype.kind not in "iu":
+        raise ValueError(f"{rows} rows need ({rows},) targets of integers, got {targets_B.shape} of {targets_B.dtype}")
+    right_BC = one_hot(targets_B, classes).astype(scores_BC.dtype)
     right_B1 = (scores_BC * right_BC).sum(axis=1, keepdims=True)
     return (relu(1 - right_B1 + scores_BC) * (1 - right_BC)).sum() / (rows * classes)
 
@@ -45,9 +48,9 @@ def contrastive(a_BD: Tensor, b_BD: Tensor, same_B: np.ndarray, margin: float = 
     the root keeps that finite where both are one point.
     """
     same_shape(a_BD, b_BD)
-    same_B = np.asarray(same_B, dtype=a_BD.dtype)
     difference = a_BD - b_BD
     square_B = (difference * difference).sum(axis=1)
+    same_B = same_shape(square_B, same_B)
     gap_B = relu(margin - sqrt(square_B + 1e-24))
     return (square_B * same_B + gap_B * gap_B * (1 - same_B)).mean()
 
@@ -59,6 +62,8 @@ def info_nce(queries_BD: Tensor, keys_BD: Tensor, temperature: float = 0.1) -> T
     and pushes each other key away by the probability it was given. Chance is log B.
     """
     same_shape(queries_BD, keys_BD)
+    if temperature <= 0:
+        raise ValueError(f"the temperature must be positive, got {temperature}")
     logits_BB = _unit(queries_BD) @ _unit(keys_BD).T / temperature
     return cross_entropy(logits_BB, np.arange(len(logits_BB.data)))
 

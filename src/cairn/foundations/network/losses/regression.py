@@ -24,6 +24,7 @@ Target = TypeVar("Target", np.ndarray, Tensor)
 
 def same_shape(output: Tensor, target: Target) -> Target:
     """The targets, in the outputs' type: a float64 array among float32 tensors would make everything float64."""
+    target = target if isinstance(target, Tensor) else np.asarray(target)
     # Broadcasting (B, 1) against (B,) gives B x B differences and a loss that looks right: it is never meant.
     if output.shape != target.shape:
         raise ValueError(f"outputs of shape {output.shape} cannot be compared with targets of shape {target.shape}")

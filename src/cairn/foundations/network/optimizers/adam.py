@@ -38,6 +38,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ):
         super().__init__(parameters, lr)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas are from 0 to below 1, got {betas}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
     def update(self, weight: np.ndarray, gradient: np.ndarray, memory: dict[str, Any]) -> None:

@@ -32,11 +32,13 @@ class Optimizer(ABC):
 
     def __init__(self, parameters: Mapping[str, Tensor] | Iterable[Tensor], lr: float):
         """parameters: what `Layer.parameters()` gives, or any tensors."""
-        if lr < 0:
-            raise ValueError(f"the learning rate must not be negative, got {lr}")
+        if not lr >= 0:
+            raise ValueError(f"the learning rate must be a number of at least 0, got {lr}")
         self.parameters = list(parameters.values() if isinstance(parameters, Mapping) else parameters)
         if not self.parameters:
             raise ValueError("there is nothing to optimize: the list of parameters is empty")
+        if len({id(parameter) for parameter in self.parameters}) < len(self.parameters):
+            raise ValueError("a parameter is there twice and would be moved twice a step; give each once")
         self.lr = lr
         self.memories: list[dict[str, Any]] = [{} for _ in self.parameters]
 
