@@ -102,6 +102,18 @@ def test_without_a_minimum_it_says_so():
     x = np.array([[0.0], [1.0], [2.0], [3.0]])
     with pytest.raises(ValueError, match="weights grow forever"):
         minimise(lambda w: -np.exp(-w), np.zeros(1), curvature=1.0, max_steps=100)
+    with pytest.raises(ValueError, match="slope is still 0.0"):  # its size: this slope is below 0
+        minimise(lambda w: -np.exp(-w), np.zeros(1), curvature=1.0, max_steps=100)
+    with pytest.raises(ValueError, match="after 0 steps is nan"):
+        minimise(lambda w: w * np.nan, np.zeros(1), curvature=1.0)
+    with pytest.raises(ValueError, match="must be finite numbers"):
+        LinearRegression().fit(x, np.array([0, 1, 2, np.nan]))
+    with pytest.raises(ValueError, match="class of sample 3 is nan"):
+        LogisticRegression().fit(x, np.array([0, 1, 1, np.nan]))
+    with pytest.raises(ValueError, match="2 features, but 1 were"):
+        LinearRegression().fit([[0], [1]], [0, 1]).predict(np.ones((3, 2)))
+    with pytest.raises(ValueError, match="column of 0 and 1"):
+        LinearRegression().fit([["red"], ["blue"]], [0, 1])
     with pytest.raises(ValueError, match="nothing to tell apart"):
         LogisticRegression().fit(x, np.zeros(4))
     with pytest.raises(ValueError, match="feature 0 of sample 1 is nan"):
@@ -125,6 +137,18 @@ def test_k_means_comes_to_rest(seed, count):
     one = kmeans(x, 1, rng=rng)
     np.testing.assert_allclose(one.centres[0], x.mean(axis=0))
     assert found.inertia <= one.inertia + 1e-9
+
+
+@pytest.mark.parametrize("far", [1e6, 1e9])
+def test_k_means_far_from_0_finds_the_same(far):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(30, 2)), rng.normal(size=(30, 2)) + 6])
+    near, moved = (kmeans(x + shift, 4, start=x[[0, 10, 30, 40]] + shift) for shift in (0.0, far))
+    assert (near.labels == moved.labels).all()
+    assert moved.inertia == pytest.approx(near.inertia, rel=1e-5)
+    np.testing.assert_allclose(moved.centres - far, near.centres, atol=1e-5)
+    with pytest.raises(ValueError, match="feature 1 of sample 0 is nan"):
+        kmeans(x, 1, start=[[0.0, np.nan]])
 
 
 def test_k_means_plus_plus_starts_apart():
@@ -168,6 +192,12 @@ def test_three_parts_hold_each_sample_once_and_every_class_in_its_share():
     parts = train_validation_test(1000, rng, (0.7, 0.2, 0.1), classes)
     assert sorted(np.concatenate(parts)) == list(range(1000))
     assert [int(classes[part].sum()) for part in parts] == [70, 20, 10]
+    many = np.repeat(range(50), 2)  # of two samples each: rounded one by one, no class would be in the test
+    assert [len(part) for part in train_validation_test(100, rng, classes=many)] == [60, 20, 20]
+    with pytest.raises(ValueError, match="too few"):
+        train_validation_test(2, rng)
+    with pytest.raises(ValueError, match="7 folds of 3 samples"):  # when it is called, not when it is used
+        folds(3, 7, rng)
     with pytest.raises(ValueError, match="sum to 1"):
         train_validation_test(10, rng, (0.5, 0.6))
     with pytest.raises(ValueError, match="2 groups cannot fill 3 folds"):
@@ -192,6 +222,14 @@ def test_a_chain_learns_its_preparation_from_the_training_samples():
     assert sum(float(part.max()) > 900 for part in seen) == 4
     with pytest.raises(ValueError, match="exactly once"):
         out_of_fold(LinearRegression, x, y, [(np.arange(30), np.arange(30))])
+
+
+def test_what_is_said_of_whole_numbers_is_not_cut_off():
+    x, y = np.arange(10.0)[:, None], np.array([1, 2, 2, 3, 3, 5, 5, 6, 7, 9])
+    parts = folds(10, 5, np.random.default_rng(0))
+    said = out_of_fold(LinearRegression, x, y, parts)
+    np.testing.assert_allclose(said, out_of_fold(LinearRegression, x, y.astype(float), parts))
+    assert (said != said.round()).all()
 
 
 def test_leaks_are_seen():

@@ -120,7 +120,8 @@ def test_r2_compares_with_the_mean():
 def test_intervals_hold_the_share(n, data):
     successes = data.draw(st.integers(0, n))
     low, high = metrics.proportion_interval(successes, n)
-    assert 0 <= low <= round(successes / n, 3) <= high <= 1
+    assert 0 <= low <= successes / n <= high <= 1
+    assert low < high  # no number of samples makes sure
     wider = metrics.proportion_interval(successes * 4, n * 4)
     assert wider[1] - wider[0] < high - low
 
@@ -142,6 +143,21 @@ def test_an_interval_covers_95_of_100():
     [
         (lambda: metrics.accuracy([1, 0], [1]), "2 true values but 1"),
         (lambda: metrics.accuracy([], []), "no samples"),
+        (lambda: metrics.accuracy([1, 0], [[1], [0]]), "one class for each"),
+        (lambda: metrics.accuracy(["a"], [1]), "of one kind"),
+        (lambda: metrics.confusion_matrix([0, 1, 2], [[0], [1], [2]]), "one class for each"),
+        (lambda: metrics.f1([0, 1, 2], [[0], [1], [2]], "macro"), "one class for each"),
+        (lambda: metrics.confusion_matrix([1], [1], ["a"]), "either names or numbers"),
+        (lambda: metrics.confusion_matrix([1], [1], []), "one or more"),
+        (lambda: metrics.confusion_matrix([0, 1], [0, 1], [0, 0, 1]), "each of them once"),
+        (lambda: metrics.f1(["a"], ["a"]), "does not occur"),
+        (lambda: metrics.roc_auc([[0], [1]], [0.1, 0.2]), "one for each sample"),
+        (lambda: metrics.roc_auc(["no", "yes"], [0.1, 0.2]), "positive=1"),
+        (lambda: metrics.log_loss([0, 1], np.full((2, 2, 2), 0.5)), "of shape"),
+        (lambda: metrics.r2([1.0, np.nan], [1.0, 2.0]), "true value of sample 1 is nan"),
+        (lambda: metrics.mae([1.0, 2.0], [np.inf, 2.0]), "predicted value of sample 0 is inf"),
+        (lambda: metrics.chance_level([]), "no samples"),
+        (lambda: metrics.bootstrap_interval(metrics.mse, [1, 2], [1], rng=np.random.default_rng(0)), "2 true values"),
         (lambda: metrics.accuracy([1, 0], [1, 0], [1, -1]), "none below 0"),
         (lambda: metrics.accuracy([1, 0], [1, 0], [1]), "give one number for each"),
         (lambda: metrics.confusion_matrix(["a"], [1]), "of one kind"),

@@ -4,6 +4,7 @@ import gc
 import math
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -432,6 +433,17 @@ def test_what_is_rounded_to_whole_numbers_is_a_constant():
     assert not x.astype(int).requires_grad
     (x * x.astype(int)).sum().backward()
     assert x.grad.tolist() == x.data.astype(int).tolist()
+
+
+def test_an_axis_may_be_a_number_of_numpy():
+    x = leaf(2, 3)
+    for f in (T.sum, T.mean, T.var, T.max, T.min, T.logsumexp):
+        x.grad = None
+        axis: Any = np.int64(1)
+        f(x, axis).sum().backward()
+        found, x.grad = x.grad, None
+        f(x, 1).sum().backward()
+        np.testing.assert_array_equal(found, x.grad)
 
 
 def test_extremes_of_logsumexp_and_empty_ends():

@@ -98,7 +98,7 @@ def test_the_command_trains_on_files_draws_and_saves(files, tmp_path, capsys, mo
     words = [*files, "--model", model, "--epochs", "2", "--seed", "3"]
     assert main([*words, "--pictures", str(tmp_path / "new" / "pictures"), "--out", str(tmp_path / "net.npz")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "pictures of 1 x 8 x 8: 141 to learn from, 19 to watch, 40 to test"
+    assert lines[0] == "pictures of 1 x 8 x 8: 139 to learn from, 20 to watch, 41 to test"
     assert [line.split(":")[0] for line in lines[1:3]] == ["epoch 1 of 2", "epoch 2 of 2"]
     drawn = {line.removeprefix("drawn: ") for line in lines if line.startswith("drawn")}
     assert drawn == {str(path) for path in (tmp_path / "new" / "pictures").iterdir()}

@@ -1,8 +1,13 @@
 """The image classifier on pictures that the test draws: it learns, its directory is safe, and a killed run goes on."""
 
+import argparse
 import io
 import json
+import signal
+import subprocess
+import sys
 import tarfile
+import textwrap
 import zipfile
 from dataclasses import replace
 from typing import Any
@@ -297,6 +302,23 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
         train_classifier(replace(config, width=5), pictures, tmp_path / "whole")
 
 
+def test_what_does_not_fit_batch_norm_is_refused(tmp_path, monkeypatch):
+    for changes, words in (
+        ({"ema": 0.9}, "train.ema .* batch norm"),
+        ({"mup_width": 8}, "train.mup_width"),
+        ({"compile": True}, "train.compile"),
+    ):
+        with pytest.raises(UserError, match=words):
+            settings(**changes)
+
+    class Two:
+        size = 2
+
+    monkeypatch.setattr("cairn.generative.classify.join", lambda *_: Two())
+    with pytest.raises(UserError, match="one process"):
+        train_classifier(settings(), picture_set(), tmp_path / "m")
+
+
 def test_the_trainer_takes_any_optimizer(tmp_path):
     data = ImageData(draw(32, 1), rows=16, mirror=True, move=1, seed=1, device="cpu")
     for optimizer in ("muon", "adamw", "sgd"):
@@ -345,9 +367,49 @@ def test_a_directory_is_read_back_and_others_are_refused(tmp_path):
 # --- the command
 
 
-def test_the_command_trains_tests_and_draws(tmp_path, capsys):
-    import argparse
+def test_kill_9_and_the_same_command_again(tmp_path):
+    """The process dies in the eighth step; the weights are those of a run that was left alone, bit for bit."""
+    write_zip(tmp_path / "p.zip", PictureSet(draw(40, 1, 32), draw(20, 2, 32), CLASSES, ()))
+    words = ["--data", str(tmp_path / "p.zip"), "--width", "2", "--rows", "8", "--validation", "0.1", "--threads", "1"]
+    words += ["--train.steps", "10", "--train.checkpoint-every", "3", "--train.warmup", "2", "--train.device", "cpu"]
 
+    def command_line(out):
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        return parser.parse_args([*words, "--out", str(tmp_path / out)])
+
+    code = """
+        import argparse, os, signal, sys
+        from cairn.cli import vision
+        from cairn.generative import images
+        batch = images.ImageData.batch
+
+        def dying(self, step, *rest):
+            if step == 7:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return batch(self, step, *rest)
+
+        images.ImageData.batch = dying
+        parser = argparse.ArgumentParser()
+        vision.add_arguments(parser)
+        vision.run(parser.parse_args(sys.argv[1:]))
+    """
+    killed = [sys.executable, "-c", textwrap.dedent(code), *words, "--out", str(tmp_path / "killed")]
+    assert subprocess.run(killed, capture_output=True, timeout=120).returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed").exists()
+    assert any((tmp_path / "killed.run" / "checkpoints").iterdir())
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        batch = ImageData.batch
+        patch.setattr(ImageData, "batch", lambda self, step, *rest: shown.append(step) or batch(self, step, *rest))
+        command.run(command_line("killed"))
+    assert shown[0] == 6  # not from the beginning
+    command.run(command_line("whole"))
+    killed, whole = (tmp_path / name / "model.safetensors" for name in ("killed", "whole"))
+    assert killed.read_bytes() == whole.read_bytes()
+
+
+def test_the_command_trains_tests_and_draws(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     write_zip(tmp_path / "p.zip", PictureSet(draw(40, 1, 32), draw(20, 2, 32), CLASSES, ()), spoilt=True)

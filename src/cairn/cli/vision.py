@@ -5,7 +5,7 @@
     cairn vision --data pictures.zip --model runs/cifar                          # only test what is there
 
 DATA is CIFAR-10's binary version, as it is downloaded or unpacked, or a folder or zip of pictures of 32 x 32. An interrupted
-run goes on where it was when the same command is given again.
+run goes on where it was when the same command is given again. A picture is what the display counts as a token.
 """
 
 import argparse

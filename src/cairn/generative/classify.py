@@ -29,6 +29,12 @@ from cairn.training.stage import complete, run_folder
 from cairn.training.trainer import decisive
 
 STAGE = "vision"
+# Settings of the training loop that would go wrong here, or change nothing.
+UNFIT = {
+    "ema": "whose batch norm has statistics of the last weights and none of their average",
+    "mup_width": "whose rates are not known to transfer from a narrower one",
+    "compile": "which has no blocks of a Transformer to compile",
+}
 TEST_ROWS = 500  # pictures that go through the network at once when it is tested
 
 
@@ -47,6 +53,9 @@ class VisionConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
             raise UserError(f"smoothing must be below 1, got {self.smoothing}")
+        for name, why in UNFIT.items():
+            if getattr(self.train, name):
+                raise UserError(f"train.{name} is nothing for an image classifier, {why}: leave it out")
 
 
 class ImageClassification:
@@ -101,11 +110,14 @@ def train_classifier(config: VisionConfig, pictures: PictureSet, out: Path | str
     world = join(settings.parallel, settings.device)
     inputs = {"train": _fingerprint(pictures.train), "test": _fingerprint(pictures.test), "classes": pictures.classes}
     recipe = to_dict(config)
+    if world.size > 1:
+        raise UserError(
+            f"{STAGE}: batch norm needs the pictures of a step together: start one process, without torchrun"
+        )
     identity = fingerprint([STAGE, recipe | {"train": decisive(recipe["train"])}, inputs])
     if complete(out, identity):
         say(f"{STAGE}: {out} is complete")
         return read_record(out)
-    world.barrier()  # all have looked before one writes
     began = time.perf_counter()
     mean, deviation = colours(rest.pixels)
     shape = CnnConfig(config.width, rest.pixels.shape[2], pictures.classes, tuple(mean), tuple(deviation))
@@ -141,12 +153,13 @@ def train_classifier(config: VisionConfig, pictures: PictureSet, out: Path | str
         "refused": list(pictures.refused),
         "metrics": result.last | {"test": tested},
     }
-    with world.first():
-        if world.is_main:
-            save_classifier(out, model.cpu(), record)
-            remove_checkpoints(run_folder(out))
+    save_classifier(out, model.cpu(), record)
+    remove_checkpoints(run_folder(out))
     return read_record(out)
 
 
 def _fingerprint(pictures: Pictures) -> str:
-    return hashlib.sha256(pictures.pixels.tobytes() + pictures.labels.tobytes()).hexdigest()[:16]
+    found = hashlib.sha256(str(pictures.pixels.shape).encode())
+    for array in (pictures.pixels, pictures.labels):
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()[:16]

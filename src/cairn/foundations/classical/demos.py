@@ -172,7 +172,8 @@ def failing(out: Path) -> list[str]:
     axes[0].set(title="digits that moved", xlabel="pixels to the right", ylabel="accuracy", xticks=range(3))
     image = load("digits").x[4].reshape(8, 8)
     mixed = np.random.default_rng(0).permutation(image.ravel()).reshape(8, 8)
-    axes[1].imshow(np.concatenate([image, np.full((8, 1), 16), mixed], axis=1), cmap="gray_r")
+    axes[1].imshow(np.concatenate([image, np.full((8, 1), np.nan), mixed], axis=1), cmap="gray_r")
+    axes[1].set_facecolor(COLOURS[0])  # seen where there is no pixel: between the two
     axes[1].set(title=f"a 4, and shuffled: {plain.value:.3f}, {shuffled.value:.3f}", xticks=[], yticks=[])
     axes[2].bar([0, 1], [score.value for score in words.values()], color=COLOURS[0], width=0.5)
     axes[2].set_xticks([0, 1], ["counts", "with place"])
@@ -185,8 +186,8 @@ def failing(out: Path) -> list[str]:
         [n + 1 for n, _, _ in far], [near for *_, near in far], "s--", color=COLOURS[2], label="nearest / farthest"
     )
     axes[3].set(title="k-NN, useless features", xlabel="useless features + 1", xscale="log", ylim=(0, 1.02))
-    for panel in axes[[0, 3]]:
-        panel.legend(frameon=False, fontsize=7, loc="lower left" if panel is axes[0] else "lower right")
+    axes[0].legend(frameon=False, fontsize=7, loc="upper right", bbox_to_anchor=(1.0, 0.92))
+    axes[3].legend(frameon=False, fontsize=7, loc="lower right")
     return [*lines, str(save(figure, out / "classical-failures.svg"))]
 
 

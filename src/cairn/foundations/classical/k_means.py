@@ -61,12 +61,15 @@ def kmeans(
     x_ND = as_features(x)
     if not 1 <= count <= len(x_ND):
         raise ValueError(f"{count} groups of {len(x_ND)} samples: there must be at least 1, and no more than samples")
-    if start is None and rng is None:
-        raise ValueError("give a start, or rng=np.random.default_rng(seed) to draw one")
     # Around 0: far from it, |x|^2 - 2 x c + |c|^2 is a small difference of large numbers, lost in their rounding.
     middle_D = x_ND.mean(axis=0)
     x_ND = x_ND - middle_D
-    centres_KD = spread_start(x_ND, count, rng) if rng is not None and start is None else as_features(start) - middle_D
+    if start is not None:
+        centres_KD = as_features(start, x_ND.shape[1]) - middle_D
+    elif rng is not None:
+        centres_KD = spread_start(x_ND, count, rng)
+    else:
+        raise ValueError("give a start, or rng=np.random.default_rng(seed) to draw one")
     if centres_KD.shape != x_ND[:count].shape:
         raise ValueError(f"start of shape {centres_KD.shape}: {count} centres of {x_ND.shape[1]} features are needed")
     labels_N, steps = np.full(len(x_ND), -1), 0

@@ -32,7 +32,7 @@ def restore(y: Any, shape: tuple[int, ...], axis: Axis) -> Any:
 
 def kept_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     """The shape that `keepdims` leaves."""
-    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, (int, np.integer)) else axis
     reduced = {a % len(shape) for a in axes} if shape else set()
     return tuple(1 if i in reduced else size for i, size in enumerate(shape))
 
