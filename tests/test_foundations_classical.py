@@ -102,7 +102,7 @@ def test_without_a_minimum_it_says_so():
     x = np.array([[0.0], [1.0], [2.0], [3.0]])
     with pytest.raises(ValueError, match="weights grow forever"):
         minimise(lambda w: -np.exp(-w), np.zeros(1), curvature=1.0, max_steps=100)
-    with pytest.raises(ValueError, match="slope is still 0.0"):  # its size: this slope is below 0
+    with pytest.raises(ValueError, match=r"slope is still 0\.0"):  # its size: this slope is below 0
         minimise(lambda w: -np.exp(-w), np.zeros(1), curvature=1.0, max_steps=100)
     with pytest.raises(ValueError, match="after 0 steps is nan"):
         minimise(lambda w: w * np.nan, np.zeros(1), curvature=1.0)

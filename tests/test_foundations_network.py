@@ -7,6 +7,7 @@ import pickle
 import tracemalloc
 import warnings
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,21 +73,23 @@ def test_parameters_are_named_by_their_place():
 
 def test_a_shared_weight_is_there_once_and_a_frozen_one_is_stored(tmp_path):
     rng = np.random.default_rng(0)
-    model = Sequential(Dense(3, 3, rng, bias=False), Dense(3, 3, rng, bias=False), Dense(3, 2, rng))
-    model[1].weight = model[0].weight
-    model[2].weight.requires_grad = False
+    first, second, last = Dense(3, 3, rng, bias=False), Dense(3, 3, rng, bias=False), Dense(3, 2, rng)
+    model = Sequential(first, second, last)
+    second.weight = first.weight
+    last.weight.requires_grad = False
     assert list(model.parameters()) == ["0.weight", "2.bias"]
     assert list(model.arrays()) == ["0.weight", "2.weight", "2.bias"]
-    optimizer, before = network.SGD(model.parameters(), lr=0.1), model[0].weight.data.copy()
+    optimizer, before = network.SGD(model.parameters(), lr=0.1), first.weight.data.copy()
     model(Tensor(rng.normal(size=(4, 3)))).sum().backward()
-    gradient = model[0].weight.grad.copy()
+    assert first.weight.grad is not None
+    gradient = first.weight.grad.copy()
     optimizer.step()
-    np.testing.assert_allclose(model[0].weight.data, before - 0.1 * gradient)  # one step, not two
-    frozen = model[2].weight.data.copy()
+    np.testing.assert_allclose(first.weight.data, before - 0.1 * gradient)  # one step, not two
+    frozen = last.weight.data.copy()
     path = save(model, tmp_path / "a.npz")
-    model[2].weight.data[...] = 0
+    last.weight.data[...] = 0
     load(model, path)
-    np.testing.assert_array_equal(model[2].weight.data, frozen)
+    np.testing.assert_array_equal(last.weight.data, frozen)
 
 
 def test_train_and_eval_reach_every_layer():
@@ -194,9 +197,10 @@ def test_memory_grows_with_classes_not_with_their_square():
 
 
 def test_targets_may_be_lists():
-    assert mse(Tensor(np.zeros(2)), [1, 3]).item() == 5
-    assert cross_entropy(Tensor(np.zeros((2, 4))), [1, 3]).item() == pytest.approx(np.log(4))
-    assert network.multiclass_hinge(Tensor(np.zeros((1, 4))), [1]).item() == 0.75
+    targets: Any = [1, 3]
+    assert mse(Tensor(np.zeros(2)), targets).item() == 5
+    assert cross_entropy(Tensor(np.zeros((2, 4))), targets).item() == pytest.approx(np.log(4))
+    assert network.multiclass_hinge(Tensor(np.zeros((2, 4))), targets).item() == 0.75
 
 
 def test_padding_changes_nothing():
