@@ -592,3 +592,8 @@ def test_writing_to_what_the_graph_needs_is_refused():
         h[0] = 0.0
     with pytest.raises(ValueError, match="in place"):
         y.backward()
+
+
+def test_an_embedding_knows_no_negative_ids():
+    with pytest.raises(ValueError, match="ids from 0 to 3"):
+        T.embedding(Tensor(np.eye(4), requires_grad=True), np.array([1, -1]))

@@ -403,7 +403,7 @@ def test_kill_9_and_the_same_command_again(tmp_path):
         batch = ImageData.batch
         patch.setattr(ImageData, "batch", lambda self, step, *rest: shown.append(step) or batch(self, step, *rest))
         command.run(command_line("killed"))
-    assert shown[0] == 6  # not from the beginning
+    assert shown[0] in (3, 6)  # not from the beginning; the newest checkpoint may not have been whole yet
     command.run(command_line("whole"))
     killed, whole = (tmp_path / name / "model.safetensors" for name in ("killed", "whole"))
     assert killed.read_bytes() == whole.read_bytes()

@@ -86,7 +86,11 @@ def take(x: Any, ids: Any) -> Any:
 
 
 def embedding(weight_VD: Any, ids: Any) -> Any:
-    """The vector of each id: (...) ids give (..., D)."""
+    """The vector of each id: (...) ids give (..., D). An id below 0 is a mistake and not one from the end."""
+    if (np.asarray(plain(ids)) < 0).any():
+        raise ValueError(
+            f"ids down to {np.asarray(plain(ids)).min()}: an embedding has ids from 0 to {len(plain(weight_VD)) - 1}"
+        )
     return take(weight_VD, ids)
 
 
