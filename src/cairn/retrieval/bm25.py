@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from cairn.core.errors import UserError
-from cairn.core.files import atomic_directory, read_json, write_json
+from cairn.core.files import atomic_directory, ordinary_mode, read_json, write_json
 
 _WORD = re.compile(r"\w+(?:\.\w+)*")
 _PARTS = re.compile(r"[._]+")
@@ -121,7 +121,8 @@ class BM25:
         with atomic_directory(path) as directory:
             write_json(directory / HEAD, {"parameters": self.parameters, "terms": list(self.terms)})
             arrays = {"offsets": self._offsets, "postings": self._postings_P, "counts": self._counts_P}
-            save_file(arrays | {"lengths": self._lengths_N}, directory / POSTINGS)
+            with ordinary_mode(directory / POSTINGS):
+                save_file(arrays | {"lengths": self._lengths_N}, directory / POSTINGS)
 
     @classmethod
     def load(cls, path: Path | str) -> "BM25":

@@ -27,6 +27,8 @@ RATE = {"adamw": -1.0, "adamw8bit": -1.0, "adafactor": -0.5, "muon": 0.0}  # pow
 
 def width_ratio(model: Any, base_width: int) -> float:
     """m: how many times as wide as the tuned model."""
+    if not hasattr(model.config, "dim"):
+        raise UserError("mup_width scales models that have one width (dim); leave it at 0 for this one")
     return float(model.config.dim) / base_width
 
 
