@@ -3,8 +3,11 @@
 import dataclasses
 import itertools
 import json
+import os
 import re
 import shlex
+import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +242,29 @@ def test_the_commands_of_the_page_are_understood():
     assert {command for command, _ in lines} == {command for command in COMMANDS if command.startswith("embeddings ")}
     for command, words in lines:
         parser_for(command).parse_intermixed_args(shlex.split(words))
+
+
+def test_a_pipe_is_text_to_train_on_and_no_file_of_vectors(capsys, tmp_path, text_file):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "pipe or a device" in run(capsys, "neighbours", pipe, "king")[2]
+    writer = threading.Thread(target=lambda: pipe.write_bytes(text_file.read_bytes()), daemon=True)
+    writer.start()
+    assert run(capsys, "train", "--data", pipe, "--out", tmp_path / "v", *QUICK)[0] == 0
+    assert len(open_vectors(tmp_path / "v")) == 8
+
+
+def test_out_is_tried_before_the_training(capsys, tmp_path, text_file):
+    (tmp_path / "file").touch()
+    code, _, error = run(capsys, "train", "--data", text_file, "--out", tmp_path / "file" / "v", *QUICK)
+    assert code == 2
+    assert "words" not in error
+
+
+def test_hostile_directories_are_one_line(capsys, tmp_path, directory):
+    for name, words in (("half", '["\\ud800", "b", "c", "d", "e", "f"]'), ("none", "[]")):
+        shutil.copytree(directory, tmp_path / name)
+        (tmp_path / name / "words.json").write_text(words)
+        code, _, error = run(capsys, "neighbours", tmp_path / name, "king")
+        assert code == 2
+        assert len(error.strip().splitlines()) == 1

@@ -131,3 +131,23 @@ def test_a_word_without_ngrams_has_no_vector():
 def test_settings_that_cannot_work(settings, message):
     with pytest.raises(UserError, match=message):
         from_dict(FastTextConfig, settings)
+
+
+def test_a_very_long_word_takes_no_square_of_its_length():
+    """200,000 characters of one letter: the n-grams of a size are nearly all the same row."""
+    bags = subword_bags(["x" * 200_000], 3, 4, 1000)
+    _, times = np.unique(bags.rows, return_counts=True)
+    assert bags.gain[0] == pytest.approx((times.astype(float) ** 2).sum() / len(bags.rows))
+
+
+def test_half_of_a_surrogate_pair_has_no_vector():
+    vectors = train_fasttext([["cairn", "stone"]] * 5, FastTextConfig(dim=4, min_count=1, buckets=10, epochs=1))
+    assert not vectors.has("\udcff\udcfe")
+    with pytest.raises(UserError, match="no vector"):
+        vectors.vector("\udcff\udcfe")
+
+
+@pytest.mark.parametrize("setting", ["window", "dim", "negative", "noise_power", "epochs", "workers"])
+def test_settings_beyond_all_machines_are_refused(setting):
+    with pytest.raises(UserError, match=f"{setting} must be at most"):
+        from_dict(FastTextConfig, {setting: 10**9})

@@ -116,7 +116,7 @@ def test_every_pair_once_in_a_new_order_each_time():
 # --- the step
 
 
-def random_pairs(dtype=np.float32, words=20, dim=13, pairs=300):
+def random_pairs(dtype: type[np.floating] = np.float32, words=20, dim=13, pairs=300):
     rng = np.random.default_rng(0)
     parameters = Parameters(
         *(rng.standard_normal(s).astype(dtype) / 4 for s in ((words, dim), (words, dim), words, words))
@@ -248,3 +248,22 @@ def test_what_could_not_be_read_is_counted(tmp_path):
     quarantine = Quarantine()
     train_glove(tmp_path / "texts", from_dict(GloveConfig, {"epochs": 1}, SMALL), quarantine)
     assert sum(quarantine.counts.values()) == 1
+
+
+def test_little_text_for_x_max_is_said(capsys):
+    config = from_dict(GloveConfig, {"epochs": 1, "x_max": 1e6}, SMALL)
+    vectors = train_glove(planted(sentences=50), config)
+    assert len(vectors) == 24
+    assert "little text for x_max 1e+06" in capsys.readouterr().err
+    train_glove(planted(), from_dict(GloveConfig, {"epochs": 1}, SMALL))
+    assert "little text" not in capsys.readouterr().err
+
+
+def test_methods_agree_on_the_vocabulary():
+    from cairn.embeddings import Word2VecConfig, train_word2vec
+
+    ours = train_glove(planted(sentences=100), from_dict(GloveConfig, {"epochs": 1}, SMALL))
+    theirs = train_word2vec(planted(sentences=100), Word2VecConfig(dim=4, min_count=1, epochs=1))
+    assert ours.words == theirs.words
+    assert ours.counts is not None
+    np.testing.assert_array_equal(ours.counts, theirs.counts)

@@ -9,6 +9,7 @@ A source is a file or folder of text of any kind, or a corpus directory. The tex
 
 import argparse
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,10 +73,17 @@ def run(arguments: argparse.Namespace) -> None:
     for source in sources:
         if not source.exists():
             raise UserError(f"{source} does not exist")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)  # where that fails, better now than after the training
+    if not os.access(arguments.out.parent, os.W_OK):
+        raise UserError(f"{arguments.out.parent} may not be written to; choose another --out")
     quarantine = Quarantine()
     start = time.monotonic()
     data = sources[0] if len(sources) == 1 else (text for source in sources for text in texts(source, quarantine))
-    vectors = train(data, config, quarantine)
+    try:
+        vectors = train(data, config, quarantine)
+    except MemoryError:
+        sizes = [name for name in ("dim", "buckets", "max_distinct", "memory") if name in known]
+        raise UserError(f"there is not enough memory; give a smaller {' or '.join(sizes)}") from None
     seconds = time.monotonic() - start
     result = {
         "kind": arguments.kind,

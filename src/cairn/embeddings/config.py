@@ -8,6 +8,24 @@ from cairn.core.errors import UserError
 # Words of a sentence, at most: a text without line ends is cut. As in gensim.
 LONGEST_SENTENCE = 10_000
 
+# Beyond these nothing is gained, and memory is asked for that no machine has. Files of more dimensions are not read.
+MOST = {
+    "dim": 1 << 14,
+    "window": LONGEST_SENTENCE,
+    "negative": 10_000,
+    "noise_power": 10,
+    "epochs": 100_000,
+    "workers": 1024,
+}
+
+
+def check_most(config: object) -> None:
+    """Raise UserError for a setting that is larger than makes sense."""
+    for name, most in MOST.items():
+        value = getattr(config, name, 0)
+        if value > most:
+            raise UserError(f"{name} must be at most {most:,}, got {value:,}")
+
 
 @dataclass(frozen=True)
 class Word2VecConfig:
@@ -45,6 +63,7 @@ class Word2VecConfig:
     seed: int = option(1, "seed of every random number", minimum=0)
 
     def __post_init__(self) -> None:
+        check_most(self)
         if self.final_rate > self.rate:
             raise UserError(f"final_rate {self.final_rate:g} is above rate {self.rate:g}: the learning rate falls")
         if self.rate > 1:

@@ -40,6 +40,8 @@ class SubwordVectors(WordVectors):
         super().__init__(words, matrix_VD, counts)
         if buckets_BD.ndim != 2 or buckets_BD.shape[1] != self.dim or not len(buckets_BD):
             raise ValueError(f"buckets must be rows of {self.dim} numbers, got shape {buckets_BD.shape}")
+        if not 1 <= min_n <= max_n:
+            raise ValueError(f"n-grams must be of min_n to max_n characters, 1 or more, got {min_n} to {max_n}")
         self.buckets_BD = buckets_BD
         self.min_n, self.max_n = min_n, max_n
 
@@ -76,8 +78,10 @@ class SubwordVectors(WordVectors):
         try:
             with safe_open(file, framework="numpy") as tensors:
                 buckets_BD, sizes = tensors.get_tensor("buckets"), tensors.metadata()
+            if buckets_BD.dtype != np.float32 or not np.isfinite(buckets_BD).all():
+                raise ValueError(f"buckets must be finite float32 numbers, got {buckets_BD.dtype}")
             return cls(words, matrix_VD, buckets_BD, int(sizes["min_n"]), int(sizes["max_n"]), counts)
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:  # the last: float8
             raise UserError(
                 f"{file} is truncated or not what fastText's vectors need ({error}): make it again"
             ) from None

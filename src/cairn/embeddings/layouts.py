@@ -25,8 +25,10 @@ PROBED_LINES = 16  # from which the dimensions of a file without header are told
 NUMBER_CHARACTERS = frozenset(b"0123456789+-.eEinfaINFA ")
 
 # First bytes of what people mistake for vectors -> what it is, and what to do.
+PICKLE = "a pickle (gensim's own format), which is never read: write it with save_word2vec_format"
 FOREIGN = {
-    b"\x80\x04": "a pickle (gensim's own format), which is never read: write it with save_word2vec_format",
+    **{bytes([0x80, protocol]): PICKLE for protocol in range(2, 6)},
+    b"\xef\xbb\xbf": "text with a byte-order mark, which would become part of the first word: write it without",
     b"\x93NUMPY": "a NumPy array without words: give the file that it was made from",
     b"\xba\x16\x4f\x2f": "fastText's model file: give the .vec file beside it",
 }
@@ -151,6 +153,8 @@ def _check_sizes(path: Path, form: str, words: int, dim: int) -> None:
 
 def open_file(path: Path) -> io.BufferedReader:
     """The bytes of a file, unpacked by its ending. Raises UserError where there is none."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path} is a pipe or a device; vectors are read twice over: write them to a file first")
     try:
         return open_stream(path, path.suffix if path.suffix in DECODERS else "")
     except FileNotFoundError:

@@ -25,14 +25,14 @@ NOT_A_WORD = re.compile(r"[^\w\n]+|_+")
 
 
 def texts(source: Source, quarantine: Quarantine) -> Iterator[str]:
-    """The texts of a source: a file (of any format that `cairn corpus` reads; another ending is read as plain text), a
+    """The texts of a source: a file (of any format that `cairn corpus` reads; another ending, or a pipe, is plain text), a
     folder of them, a corpus directory (its general training part), or an iterable. What cannot be read is counted.
     """
     if not isinstance(source, (str, Path)):
         yield from map(_text, source)
         return
     path = Path(source)
-    if path.is_file() and KINDS.get(_ending(path), "text") == "text":
+    if path.exists() and not path.is_dir() and KINDS.get(_ending(path), "text") == "text":
         yield from _plain_file(path, quarantine)
     elif (path / "corpus.json").is_file():
         yield from Corpus(path).texts("general-train")

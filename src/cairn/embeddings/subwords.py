@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cairn.embeddings.plain import Bags
+from cairn.embeddings.vectors import is_text
 
 
 def ngrams(word: str, min_n: int, max_n: int) -> list[str]:
@@ -41,7 +42,13 @@ def bucket(ngram: str, buckets: int) -> int:
 
 
 def buckets_of(word: str, min_n: int, max_n: int, buckets: int) -> list[int]:
-    """The bucket of each n-gram; an n-gram that is there twice counts twice."""
+    """The bucket of each n-gram; one that is there twice counts twice. None for half of a surrogate pair, which is no text.
+
+    >>> len(buckets_of("stone", 3, 6, 1000)), buckets_of(chr(0xDCFF), 3, 6, 1000)
+    (14, [])
+    """
+    if not is_text(word):
+        return []
     return [bucket(ngram, buckets) for ngram in ngrams(word, min_n, max_n)]
 
 

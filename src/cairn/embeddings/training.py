@@ -7,7 +7,6 @@ by the order in which their steps meet in a row.
 
 import time
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
@@ -76,9 +75,10 @@ def train(spool: Spool, prepared: Prepared, bags: Bags, inputs_RD: np.ndarray, c
         )
         return done, rate
 
+    jobs = ((epoch, number) for epoch in range(config.epochs) for number in range(len(spool.chunks)))
     start = time.monotonic()
     with Display(config.model, total, "words") as display:
-        for done, rate in in_threads(work, product(range(config.epochs), range(len(spool.chunks))), config.workers):
+        for done, rate in in_threads(work, jobs, config.workers):
             speed = done / max(time.monotonic() - start, 1e-3)
             display.update(done, f"rate {rate:.4f}  {speed:,.0f} words/s")
         display.update(total)

@@ -154,20 +154,37 @@ def read(directory: Path) -> tuple[list[str], np.ndarray, np.ndarray | None]:
     words = read_json(directory / WORDS, max_bytes=WORDS_BYTES)
     try:
         tensors = load_file(directory / MATRIX)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:  # the last: float8
         raise UserError(
             f"{directory / MATRIX} is truncated or not a safetensors file ({error}): make it again"
         ) from None
     matrix_VD, counts = tensors.get("vectors"), tensors.get("counts")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words) or len(set(words)) < len(words):
         raise UserError(f"{directory / WORDS} must be a list of different words")
+    if not all(map(is_text, words)):
+        raise UserError(
+            f"{directory / WORDS} holds a word with half of a surrogate pair, which is no text: make it again"
+        )
     if matrix_VD is None or matrix_VD.dtype != np.float32 or matrix_VD.ndim != 2 or len(matrix_VD) != len(words):
         raise UserError(f"{directory / MATRIX} must hold float32 vectors, a row for each of {len(words):,} words")
+    if not matrix_VD.size:
+        raise UserError(
+            f"{directory} holds {len(words):,} words of {matrix_VD.shape[1]} numbers: nothing can be asked of it"
+        )
     if not np.isfinite(matrix_VD).all():
         raise UserError(f"{directory / MATRIX} holds vectors that are not finite numbers: make it again")
     if counts is not None and (counts.dtype != np.int64 or counts.shape != (len(words),)):
         raise UserError(f"{directory / MATRIX} must hold whole counts, one for each of {len(words):,} words")
     return words, matrix_VD, counts
+
+
+def is_text(word: str) -> bool:
+    """Whether a string can be written as UTF-8: JSON and the command line may hold half of a surrogate pair."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def cosine(a_D: np.ndarray, b_D: np.ndarray) -> float:

@@ -21,8 +21,8 @@ def ngram_counts(data, ends, min_n, max_n, counts):
             if _begins(data[i]):
                 characters += 1
         total = 0
-        for size in range(min_n, max_n + 1):
-            total += max(characters - size + 1, 0)
+        for size in range(min_n, min(max_n, characters) + 1):
+            total += characters - size + 1
         counts[v] = total - (2 if min_n == 1 else 0)  # the two marks alone
         start = ends[v]
 
@@ -51,10 +51,12 @@ def fill_bags(data, ends, min_n, max_n, buckets, starts, rows, gain):
                 if size >= min_n and not (size == 1 and (i == start or j == end)):
                     rows[at] = len(ends) + np.int64(state) % buckets
                     at += 1
-        equal = 0
-        for a in range(starts[v], at):
-            for b in range(starts[v], at):
-                if rows[a] == rows[b]:
-                    equal += 1
-        gain[v] = equal / (at - starts[v])
+        # The sum of squared multiplicities: sorted, for a word may be as long as a text without spaces.
+        ordered = np.sort(rows[starts[v] : at])
+        equal, first = 0, 0
+        for k in range(1, len(ordered) + 1):
+            if k == len(ordered) or ordered[k] != ordered[first]:
+                equal += (k - first) * (k - first)
+                first = k
+        gain[v] = equal / len(ordered)
         start = end
