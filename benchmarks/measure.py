@@ -36,14 +36,16 @@ def row(name: str, peer: str, value: float, peer_value: float, unit: str, goal: 
     }
 
 
-def interleaved(functions: Sequence[Callable[[], object]], runs: int) -> list[float]:
+def interleaved(
+    functions: Sequence[Callable[[], object]], runs: int, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
     """Median seconds of each function, run in turns so that a busy machine disturbs all alike; the first turn warms up."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(runs + 1):
         for function, seconds in zip(functions, times):
-            start = time.perf_counter()
+            start = clock()
             function()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(clock() - start)
     return [statistics.median(seconds[1:]) for seconds in times]
 
 

@@ -10,16 +10,15 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
 
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measure import Row, main, row
+from measure import Row, interleaved, main, row
 
 from cairn.foundations import tensor as ours
 from cairn.foundations.tensor import Tensor
@@ -173,17 +172,6 @@ def attention(batch: int, heads: int, tokens: int, size: int, rng: np.random.Gen
     return steps(arrays, mine, torch_arrays, theirs, adam=False)
 
 
-def processor_time(functions: Sequence[Callable[[], object]], runs: int) -> list[float]:
-    """Median seconds of each function, run in turns; the first turn warms up."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(runs + 1):
-        for function, seconds in zip(functions, times):
-            start = time.process_time()
-            function()
-            seconds.append(time.process_time() - start)
-    return [statistics.median(seconds[1:]) for seconds in times]
-
-
 def measure(quick: bool) -> list[Row]:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -205,7 +193,7 @@ def measure(quick: bool) -> list[Row]:
     for name, (mine, theirs), runs in cases:
         losses = mine(), theirs()
         assert abs(losses[0] - losses[1]) < 1e-4 * abs(losses[1]), f"{name}: different losses {losses}"
-        seconds, peer_seconds = processor_time([mine, theirs], runs // 10 if quick else runs)
+        seconds, peer_seconds = interleaved([mine, theirs], runs // 10 if quick else runs, time.process_time)
         rows.append(
             row(name, "torch, one thread", seconds * 1e3, peer_seconds * 1e3, "ms/step", 0.5, less_is_better=True)
         )

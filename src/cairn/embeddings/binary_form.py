@@ -57,11 +57,7 @@ def _block(first: int, names: Sequence[bytes], numbers: Sequence[bytes], layout:
         if not name or not finite[i]:
             faults.row(f"word {first + i}", "a vector of numbers that are not finite" if name else "an empty word")
             continue
-        try:
-            words.append(name.decode("utf-8"))
-        except UnicodeDecodeError:
-            faults.note(f"word {first + i}", "a word that is not UTF-8")
-            words.append(name.decode("utf-8", "replace"))
+        words.append(faults.word(f"word {first + i}", name))
         kept.append(i)
     return Block("word", [first + i for i in kept], words, rows_ND if len(kept) == len(names) else rows_ND[kept])
 

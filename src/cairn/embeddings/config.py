@@ -19,16 +19,33 @@ MOST = {
 }
 
 
-def check_most(config: object) -> None:
-    """Raise UserError for a setting that is larger than makes sense."""
-    for name, most in MOST.items():
-        value = getattr(config, name, 0)
-        if value > most:
-            raise UserError(f"{name} must be at most {most:,}, got {value:,}")
+@dataclass(frozen=True)
+class VectorConfig:
+    """What every method is told: how words are read and counted, and how it runs."""
+
+    dim: int = option(100, "numbers in a vector", minimum=1)
+    min_count: int = option(5, "words seen fewer times are ignored", minimum=1)
+    max_distinct: int = option(
+        20_000_000, "different words counted, frequent or not; those that first appear later are ignored", minimum=2
+    )
+    text: str = option(
+        "lines",
+        "lines: each line is a sentence, its words stand between spaces; prose: running text, sentences end at . ! ? or a "
+        "blank line, words are runs of letters and digits in lower case",
+        choices=("lines", "prose"),
+    )
+    workers: int = option(1, "threads; with one the result is the same each time, with several nearly", minimum=1)
+    seed: int = option(1, "seed of every random number", minimum=0)
+
+    def __post_init__(self) -> None:
+        for name, most in MOST.items():
+            value = getattr(self, name, 0)
+            if value > most:
+                raise UserError(f"{name} must be at most {most:,}, got {value:,}")
 
 
 @dataclass(frozen=True)
-class Word2VecConfig:
+class Word2VecConfig(VectorConfig):
     """Mikolov et al. 2013, "Efficient estimation of word representations" and "Distributed representations of words"."""
 
     model: str = option(
@@ -41,29 +58,16 @@ class Word2VecConfig:
         "negative-sampling: a word against some drawn at random; hierarchical-softmax: the turns in a Huffman tree",
         choices=("negative-sampling", "hierarchical-softmax"),
     )
-    dim: int = option(100, "numbers in a vector", minimum=1)
     window: int = option(5, "neighbours on each side, at most; each word draws its own number up to this", minimum=1)
     negative: int = option(5, "words drawn against each right one, with negative sampling", minimum=1)
     noise_power: float = option(0.75, "these words are drawn by their counts to this power", minimum=0.0)
     sample: float = option(1e-3, "words of a larger share of the text are left out now and then; 0: never", minimum=0.0)
-    min_count: int = option(5, "words seen fewer times are ignored", minimum=1)
-    max_distinct: int = option(
-        20_000_000, "different words counted, frequent or not; those that first appear later are ignored", minimum=2
-    )
     epochs: int = option(5, "passes over the text", minimum=1)
     rate: float = option(0.025, "learning rate at the start", minimum=0.0)
     final_rate: float = option(0.0001, "learning rate at the end; it falls in a straight line", minimum=0.0)
-    text: str = option(
-        "lines",
-        "lines: each line is a sentence, its words stand between spaces; prose: running text, sentences end at . ! ? or a "
-        "blank line, words are runs of letters and digits in lower case",
-        choices=("lines", "prose"),
-    )
-    workers: int = option(1, "threads; with one the result is the same each time, with several nearly", minimum=1)
-    seed: int = option(1, "seed of every random number", minimum=0)
 
     def __post_init__(self) -> None:
-        check_most(self)
+        super().__post_init__()
         if self.final_rate > self.rate:
             raise UserError(f"final_rate {self.final_rate:g} is above rate {self.rate:g}: the learning rate falls")
         if self.rate > 1:

@@ -20,7 +20,7 @@ from cairn.core.config import option
 from cairn.core.errors import UserError
 from cairn.core.progress import Display, say
 from cairn.corpus import Quarantine
-from cairn.embeddings.config import check_most
+from cairn.embeddings.config import VectorConfig
 from cairn.embeddings.cooccurrence import PairCounter, Pairs
 from cairn.embeddings.reading import Reading, read_words
 from cairn.embeddings.shuffled import Shuffled
@@ -38,33 +38,17 @@ BUCKET_BYTES = 64  # of a pair in memory: read, put in order, with target and we
 
 
 @dataclass(frozen=True)
-class GloveConfig:
+class GloveConfig(VectorConfig):
     """The defaults are those of the authors' program, but for dim (50 there)."""
 
-    dim: int = option(100, "numbers in a vector", minimum=1)
     window: int = option(15, "words on each side that count as near", minimum=1)
     x_max: float = option(100.0, "counts from which on pairs weigh the same", minimum=1e-6)
     alpha: float = option(0.75, "rarer pairs weigh (count / x_max) to this power", minimum=0.0)
-    min_count: int = option(5, "words seen fewer times are ignored", minimum=1)
-    max_distinct: int = option(
-        20_000_000, "different words counted, frequent or not; those that first appear later are ignored", minimum=2
-    )
     epochs: int = option(25, "passes over all pairs", minimum=1)
     rate: float = option(0.05, "learning rate of AdaGrad", minimum=0.0)
-    text: str = option(
-        "lines",
-        "lines: each line is a sentence, its words stand between spaces; prose: running text, sentences end at . ! ? or a "
-        "blank line, words are runs of letters and digits in lower case",
-        choices=("lines", "prose"),
-    )
     memory: int = option(
         1024, "MiB for counting and shuffling pairs; what does not fit goes through the disk", minimum=1
     )
-    workers: int = option(1, "threads; with one the result is the same each time, with several nearly", minimum=1)
-    seed: int = option(1, "seed of every random number", minimum=0)
-
-    def __post_init__(self) -> None:
-        check_most(self)
 
 
 class Parameters(NamedTuple):

@@ -67,6 +67,14 @@ class Faults:
         """What is worth counting, and does not end the reading."""
         self.quarantine.add(f"{self.path}, {where}", reason)
 
+    def word(self, where: str, name: bytes) -> str:
+        """The word of a row; what is not UTF-8 in it is replaced and counted."""
+        try:
+            return name.decode("utf-8")
+        except UnicodeDecodeError:
+            self.note(where, "a word that is not UTF-8")
+            return name.decode("utf-8", "replace")
+
 
 def layout_of(path: Path, form: str = "") -> Layout:
     """Form, words and dimensions of a file, from its beginning and its size. Raises UserError where they cannot be."""

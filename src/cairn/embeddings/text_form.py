@@ -69,11 +69,7 @@ def _parse(number: int, lines: Sequence[bytes], layout: Layout, faults: Faults) 
         if not 0 < len(word) <= WORD_BYTES:
             faults.row(f"line {i}", "an empty word" if not word else f"a word of {len(word):,} bytes")
             continue
-        try:
-            words.append(word.decode("utf-8"))
-        except UnicodeDecodeError:
-            faults.note(f"line {i}", "a word that is not UTF-8")
-            words.append(word.decode("utf-8", "replace"))
+        words.append(faults.word(f"line {i}", word))
         rests.append(rest)
         numbers.append(i)
     rows_ND = _numbers(rests, layout.dim)
